@@ -1,0 +1,201 @@
+//! Circuit breaking and back-off, without a clock.
+//!
+//! The policies and curves are `failsafe`'s and `backoff`'s; the state machine is ours, since `failsafe`'s reads the
+//! system's clock and lets every call through when it is half open, and `backoff`'s jitter cannot be seeded.
+//! (`backoff` is marked unmaintained, RUSTSEC-2025-0012; this module is its only user.)
+
+use std::time::{Duration, Instant};
+
+use backoff::backoff::Backoff as _;
+use failsafe::FailurePolicy as _;
+
+use crate::time::Time;
+
+/// How many failures in a row open a circuit.
+const FAILURES: u32 = 5;
+/// For how long it stays open at first, and at most.
+const OPEN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
+
+/// Whether calls go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// They do.
+    Closed,
+    /// None does until that time.
+    Open(Time),
+    /// One does, to see.
+    HalfOpen,
+}
+
+impl State {
+    /// As metrics and people see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open(_) => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+type Policy = failsafe::failure_policy::ConsecutiveFailures<failsafe::backoff::Exponential>;
+
+/// A circuit.
+#[derive(Debug)]
+pub struct Circuit {
+    state: State,
+    policy: Policy,
+    /// Whether the probe of a half-open circuit is under way.
+    probing: bool,
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self {
+            state: State::Closed,
+            policy: failsafe::failure_policy::consecutive_failures(FAILURES, failsafe::backoff::exponential(OPEN.0, OPEN.1)),
+            probing: false,
+        }
+    }
+}
+
+impl Circuit {
+    /// Whether a call may go through now.
+    ///
+    /// # Errors
+    /// The time at which to ask again.
+    pub fn call(&mut self, now: Time) -> Result<(), Time> {
+        if let State::Open(until) = self.state {
+            if now < until {
+                return Err(until);
+            }
+            self.state = State::HalfOpen;
+            self.probing = false;
+        }
+        if self.state == State::HalfOpen {
+            if self.probing {
+                return Err(now + Duration::from_millis(200));
+            }
+            self.probing = true;
+        }
+        Ok(())
+    }
+
+    /// A call went well.
+    pub fn success(&mut self) {
+        if self.state != State::Closed {
+            self.policy.revived();
+        }
+        self.policy.record_success();
+        self.state = State::Closed;
+        self.probing = false;
+    }
+
+    /// A call failed in a way that speaks against the venue.
+    pub fn failure(&mut self, now: Time) {
+        let opened = self.policy.mark_dead_on_failure();
+        if let Some(pause) = opened {
+            self.state = State::Open(now + pause);
+        } else if self.state == State::HalfOpen {
+            self.state = State::Open(now + OPEN.0);
+        }
+        self.probing = false;
+    }
+
+    /// A call ended without telling anything about the venue (it was refused for its own sake, or given up).
+    pub fn neutral(&mut self) {
+        self.probing = false;
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+}
+
+/// The clock that `backoff` asks for and whose answer, without a limit of elapsed time, decides nothing.
+#[derive(Debug)]
+struct NoClock(Instant);
+
+impl backoff::Clock for NoClock {
+    fn now(&self) -> Instant {
+        self.0
+    }
+}
+
+/// Growing pauses between attempts, drawn from a seeded generator: two processes never draw the same.
+#[derive(Debug)]
+pub struct BackOff {
+    curve: backoff::exponential::ExponentialBackoff<NoClock>,
+    rng: fastrand::Rng,
+}
+
+impl BackOff {
+    /// Pauses from `first` to `most`. `epoch` is any instant; it is only compared with itself.
+    pub fn new(first: Duration, most: Duration, seed: u64, epoch: Instant) -> Self {
+        let curve = backoff::exponential::ExponentialBackoff {
+            current_interval: first,
+            initial_interval: first,
+            randomization_factor: 0.0,
+            multiplier: 2.0,
+            max_interval: most,
+            start_time: epoch,
+            max_elapsed_time: None,
+            clock: NoClock(epoch),
+        };
+        Self { curve, rng: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// The next pause: between a half and the whole of the curve's.
+    pub fn next_pause(&mut self) -> Duration {
+        let whole = self.curve.next_backoff().unwrap_or(self.curve.max_interval);
+        whole.mul_f64(0.5 + self.rng.f64() / 2.0)
+    }
+
+    /// After success: the next pause is the first again.
+    pub fn reset(&mut self) {
+        self.curve.current_interval = self.curve.initial_interval;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_probes_and_closes() {
+        let mut circuit = Circuit::default();
+        let mut now = Time::from_millis(1000);
+        for _ in 0..FAILURES {
+            assert_eq!(circuit.call(now), Ok(()));
+            circuit.failure(now);
+        }
+        let State::Open(until) = circuit.state() else { panic!("{:?}", circuit.state()) };
+        assert_eq!(circuit.call(now), Err(until));
+        now = until;
+        assert_eq!(circuit.call(now), Ok(()), "one goes through");
+        assert!(circuit.call(now).is_err(), "and no other");
+        circuit.failure(now);
+        assert!(matches!(circuit.state(), State::Open(later) if later > now));
+        let State::Open(until) = circuit.state() else { panic!("{:?}", circuit.state()) };
+        assert_eq!(circuit.call(until), Ok(()));
+        circuit.success();
+        assert_eq!(circuit.state(), State::Closed);
+        assert_eq!(circuit.call(until), Ok(()));
+        assert_eq!(circuit.call(until), Ok(()));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn pauses_grow_within_bounds_and_differ_by_seed() {
+        let draw = |seed| {
+            let mut back_off = BackOff::new(Duration::from_millis(500), Duration::from_secs(30), seed, Instant::now());
+            (0..12).map(|_| back_off.next_pause()).collect::<Vec<_>>()
+        };
+        let pauses = draw(1);
+        assert!(pauses[0] >= Duration::from_millis(250) && pauses[0] <= Duration::from_millis(500));
+        assert!(pauses[11] >= Duration::from_secs(15) && pauses[11] <= Duration::from_secs(30));
+        assert_ne!(pauses, draw(2));
+        assert_eq!(pauses, draw(1));
+    }
+}

@@ -1,0 +1,384 @@
+//! What to ask a venue for: from what is wanted and the venue's description, without asking anyone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Channel;
+use crate::exchange::percent_encode;
+use crate::instrument::{Instrument, Kind, Market, Status};
+use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, fill};
+use crate::time::Time;
+
+/// How data is to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// By REST.
+    Poll,
+    /// By WebSocket.
+    Stream,
+    /// `trade`, `book`, `quote`, `liquidation` and `candle` by stream, the others by poll where one request serves
+    /// many instruments, else by stream; what a channel's first choice does not serve, by the other.
+    #[default]
+    Auto,
+}
+
+/// What is wanted of one of a venue's markets.
+#[derive(Debug, Clone, Copy)]
+pub struct Want<'a> {
+    /// The market.
+    pub market: Market,
+    /// The channels.
+    pub channels: &'a [Channel],
+    /// How they are to be had.
+    pub mode: Mode,
+    /// Whether the other way will do for a channel that the mode's way does not serve. (`run` says so only for
+    /// [`Mode::Auto`].)
+    pub fallback: bool,
+    /// The instruments, all of the market's known ones or those that were chosen.
+    pub instruments: &'a [Arc<Instrument>],
+}
+
+/// What to ask for.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Requests of a cycle.
+    pub polls: Vec<Poll>,
+    /// Subscriptions.
+    pub topics: Vec<Topic>,
+    /// Channels that the venue does not serve in this market and mode.
+    pub unserved: Vec<Channel>,
+}
+
+/// A request of a cycle.
+#[derive(Debug, Clone)]
+pub struct Poll {
+    /// The request.
+    pub request: Request,
+    /// The channels that it was planned for.
+    pub channels: Vec<Channel>,
+    /// Not more often than this.
+    pub every: Option<Duration>,
+    /// Whether it is one of many that together serve a channel, one for each instrument.
+    pub sweep: bool,
+    /// Whether records that are byte for byte those of the last answer may be passed over: they are states, and
+    /// nothing else feeds them.
+    pub memo: bool,
+}
+
+/// An HTTP request, its host still to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// The surface.
+    pub market: Market,
+    /// The verb.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Body of a POST.
+    pub body: Option<String>,
+    /// The budget that it draws on.
+    pub limit: String,
+    /// How much it draws.
+    pub cost: u32,
+    /// The instrument that it asks for, if it asks for one.
+    pub instrument: Option<Arc<Instrument>>,
+}
+
+/// A subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topic {
+    /// The venue's name of it.
+    pub name: String,
+    /// The surface.
+    pub market: Market,
+    /// Path of the WebSocket that serves it.
+    pub ws_path: String,
+    /// The channels that it was planned for.
+    pub channels: Vec<Channel>,
+    /// The instrument, if it is one's.
+    pub instrument: Option<Arc<Instrument>>,
+}
+
+/// Whether a channel's events are a stream's by nature.
+fn streams_first(channel: Channel) -> bool {
+    matches!(channel, Channel::Trade | Channel::Book | Channel::Quote | Channel::Liquidation | Channel::Candle(_))
+}
+
+fn applies(only: &[KindName], instrument: &Instrument) -> bool {
+    only.is_empty() || instrument.details.as_ref().is_none_or(|details| only.iter().any(|kind| kind.is(details.kind)))
+}
+
+/// Whether there is anything to collect of an instrument.
+pub fn is_live(instrument: &Instrument) -> bool {
+    instrument.details.as_ref().is_none_or(|details| {
+        matches!(details.status, Status::Trading | Status::PreLaunch) && (details.kind != Kind::Option || instrument.market == Market::Option)
+    })
+}
+
+/// The plan that a venue's description gives.
+pub fn from_profile(profile: &Profile, want: &Want<'_>) -> Plan {
+    let mut plan = Plan::default();
+    for &channel in want.channels {
+        let endpoint = profile.endpoint.iter().find(|e| !e.also && !e.history && e.serves(want.market, channel));
+        let streams: Vec<&Stream> = profile.stream.iter().filter(|s| s.serves(want.market, channel)).collect();
+        let interval = if let Channel::Candle(interval) = channel { profile.interval(interval) } else { Some("") };
+        let served = interval.is_some();
+        let poll_first = match want.mode {
+            Mode::Poll => true,
+            Mode::Stream => false,
+            // A sweep is no first choice where a stream serves the channel.
+            Mode::Auto => !streams_first(channel) && endpoint.is_some_and(|e| !e.per_instrument()),
+        } || channel == Channel::Instrument;
+        let fallback = want.fallback || want.mode == Mode::Auto || channel == Channel::Instrument;
+        let by_poll = served && endpoint.is_some() && (poll_first || (streams.is_empty() && fallback));
+        let by_stream = served && !streams.is_empty() && !by_poll && (!poll_first || fallback);
+        if !by_poll && !by_stream {
+            plan.unserved.push(channel);
+            continue;
+        }
+        if by_poll && let Some(endpoint) = endpoint {
+            add_polls(&mut plan, profile, want, endpoint, channel);
+        }
+        if by_stream {
+            // The first that serves each instrument: a stream for all before one for each, as the profile orders them.
+            if let Some(stream) = streams.first() {
+                add_topics(&mut plan, profile, want, stream, channel);
+            }
+        }
+        for endpoint in profile.endpoint.iter().filter(|e| e.also && e.serves(want.market, channel)) {
+            add_polls(&mut plan, profile, want, endpoint, channel);
+        }
+    }
+    let streamed: Vec<Channel> = plan.topics.iter().flat_map(|topic| topic.channels.clone()).collect();
+    for poll in &mut plan.polls {
+        // A book, trades, candles are happenings: each answer is compared by ids.
+        let states = |channel: &Channel| matches!(channel, Channel::Ticker | Channel::Mark | Channel::Funding | Channel::OpenInterest | Channel::Quote);
+        poll.memo = !poll.sweep && poll.channels.iter().all(|channel| states(channel) && !streamed.contains(channel));
+    }
+    plan.merge_topics();
+    plan
+}
+
+fn add_polls(plan: &mut Plan, profile: &Profile, want: &Want<'_>, endpoint: &Endpoint, channel: Channel) {
+    if !endpoint.per_instrument() {
+        return add_poll(plan, profile, want, endpoint, channel, None);
+    }
+    for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&endpoint.only, i)) {
+        add_poll(plan, profile, want, endpoint, channel, Some(instrument));
+    }
+}
+
+fn add_poll(plan: &mut Plan, profile: &Profile, want: &Want<'_>, endpoint: &Endpoint, channel: Channel, instrument: Option<&Arc<Instrument>>) {
+    let request = request(profile, endpoint, want.market, channel, instrument);
+    // One request may serve several channels. Requests for one instrument are too many to look through.
+    if instrument.is_none()
+        && let Some(poll) = plan.polls.iter_mut().find(|poll| poll.request == request)
+    {
+        if !poll.channels.contains(&channel) {
+            poll.channels.push(channel);
+        }
+        return;
+    }
+    plan.polls.push(Poll { request, channels: vec![channel], every: endpoint.every, sweep: instrument.is_some(), memo: false });
+}
+
+/// The request that asks an endpoint for a channel, of one instrument or of all.
+pub fn request(profile: &Profile, endpoint: &Endpoint, market: Market, channel: Channel, instrument: Option<&Arc<Instrument>>) -> Request {
+    let surface = profile.markets.get(&market);
+    let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
+    let symbol = instrument.map_or("", |i| &i.venue_symbol);
+    let encoded = percent_encode(symbol);
+    let lower = symbol.to_lowercase();
+    let mut target = fill(&endpoint.path, market, surface, &[("symbol", &encoded), ("symbol_lower", &lower), ("interval", interval)]);
+    let query = fill(&endpoint.query, market, surface, &[("symbol", &encoded), ("interval", interval)]);
+    if !query.is_empty() {
+        target = format!("{target}?{query}");
+    }
+    Request {
+        endpoint: endpoint.name.clone(),
+        market,
+        method: endpoint.method,
+        target,
+        body: endpoint.body.as_ref().map(|body| fill(body, market, surface, &[("symbol", symbol), ("interval", interval)])),
+        limit: endpoint.limit.clone(),
+        cost: endpoint.cost,
+        instrument: instrument.cloned(),
+    }
+}
+
+/// Which of an instrument's records are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Range {
+    /// None before this time.
+    pub since: Option<Time>,
+    /// None after this time.
+    pub until: Option<Time>,
+    /// So many at most. A venue that takes only some numbers is asked for the next that is enough.
+    pub limit: Option<usize>,
+}
+
+/// The request that asks an endpoint for a part of an instrument's records: [`request`], its query extended by what
+/// the endpoint's `range` says.
+pub fn request_range(profile: &Profile, endpoint: &Endpoint, market: Market, channel: Channel, instrument: &Arc<Instrument>, range: &Range) -> Request {
+    let mut request = request(profile, endpoint, market, channel, Some(instrument));
+    let surface = profile.markets.get(&market);
+    let pairs: Vec<(&str, String)> = endpoint
+        .range
+        .iter()
+        .flat_map(|range| range.split('&'))
+        .filter_map(|pair| pair.split_once('='))
+        .filter_map(|(key, value)| {
+            // Records at the very edge belong to the range: its first millisecond is rounded up, its last one down.
+            let value = match value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
+                Some("since") => (range.since? + Duration::from_micros(999)).millis().to_string(),
+                Some("until") => range.until?.millis().to_string(),
+                Some(limit) => Limit::parse(limit, surface)?.at_least(range.limit?).to_string(),
+                None => percent_encode(value).into_owned(),
+            };
+            Some((key, value))
+        })
+        .collect();
+    if pairs.is_empty() {
+        return request;
+    }
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let kept = query.split('&').filter(|pair| !pair.is_empty() && !pairs.iter().any(|(key, _)| pair.split('=').next() == Some(*key))).map(ToOwned::to_owned);
+    let query: Vec<String> = kept.chain(pairs.iter().map(|(key, value)| format!("{key}={value}"))).collect();
+    request.target = format!("{path}?{}", query.join("&"));
+    if range.limit.is_some() {
+        request.cost = request.cost.max(endpoint.range_cost.unwrap_or_default());
+    }
+    request
+}
+
+/// How many records an endpoint gives at most, where its `range` says so.
+pub fn most_records(profile: &Profile, endpoint: &Endpoint, market: Market) -> Option<usize> {
+    let (_, rest) = endpoint.range.as_deref()?.split_once("{limit")?;
+    let limit = format!("limit{}", rest.split('}').next().unwrap_or_default());
+    Limit::parse(&limit, profile.markets.get(&market)).map(|limit| limit.at_least(usize::MAX))
+}
+
+/// How many records may be asked for.
+enum Limit {
+    UpTo(usize),
+    OneOf(Vec<usize>),
+}
+
+impl Limit {
+    /// Reads `limit:..1000`, `limit:..variable` or `limit:5|10|20`.
+    fn parse(text: &str, surface: Option<&Surface>) -> Option<Self> {
+        let text = text.strip_prefix("limit:")?;
+        match text.strip_prefix("..") {
+            Some(most) => most.parse().ok().or_else(|| surface?.vars.get(most)?.parse().ok()).map(Self::UpTo),
+            None => text.split('|').map(|one| one.parse().ok()).collect::<Option<_>>().map(Self::OneOf),
+        }
+    }
+
+    /// The smallest possible number that is enough; the largest, if none is.
+    fn at_least(&self, wanted: usize) -> usize {
+        match self {
+            Self::UpTo(most) => wanted.clamp(1, (*most).max(1)),
+            Self::OneOf(all) => all.iter().copied().filter(|one| *one >= wanted).min().or_else(|| all.iter().copied().max()).unwrap_or(wanted),
+        }
+    }
+}
+
+fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, stream: &Stream, channel: Channel) {
+    if !stream.per_instrument() {
+        return add_topic(plan, profile, want, stream, channel, None);
+    }
+    for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)) {
+        add_topic(plan, profile, want, stream, channel, Some(instrument));
+    }
+}
+
+fn add_topic(plan: &mut Plan, profile: &Profile, want: &Want<'_>, stream: &Stream, channel: Channel, instrument: Option<&Arc<Instrument>>) {
+    let surface = profile.markets.get(&want.market);
+    let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
+    let symbol = instrument.map_or("", |i| &i.venue_symbol);
+    let name = fill(&stream.topic, want.market, surface, &[("symbol", symbol), ("symbol_lower", &symbol.to_lowercase()), ("interval", interval)]);
+    let ws_path = stream.ws_path.clone().or_else(|| surface.map(|s| s.ws_path.clone())).unwrap_or_default();
+    plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned() });
+}
+
+impl Plan {
+    /// Joins topics of one name: Bybit's `tickers` serves four channels.
+    pub fn merge_topics(&mut self) {
+        let mut at = std::collections::HashMap::new();
+        let mut merged: Vec<Topic> = Vec::with_capacity(self.topics.len());
+        for topic in self.topics.drain(..) {
+            let index = *at.entry((topic.market, topic.ws_path.clone(), topic.name.clone())).or_insert(merged.len());
+            match merged.get_mut(index) {
+                Some(known) => {
+                    let more: Vec<Channel> = topic.channels.into_iter().filter(|channel| !known.channels.contains(channel)).collect();
+                    known.channels.extend(more);
+                }
+                None => merged.push(topic),
+            }
+        }
+        self.topics = merged;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(range: &str) -> Profile {
+        let text = r#"
+            name = "toy"
+            title = "Toy"
+            docs = "none"
+            [markets.linear]
+            rest = "http://toy"
+            ws = "ws://toy"
+            vars = { most = "60" }
+            [limits.all]
+            budget = 100
+            window = "1s"
+            [ws]
+            topics_per_frame = 3
+            topics_per_connection = 100
+            frames = { budget = 2, window = "1s" }
+            connects = { budget = 1, window = "1s" }
+            silence = "30s"
+            [[endpoint]]
+            name = "history"
+            path = "/history"
+            query = "symbol={symbol}&limit=3"
+            markets = ["linear"]
+            channels = ["trade"]
+            limit = "all"
+            range_cost = 7
+        "#;
+        Profile::parse(&format!("{text}\nrange = {range:?}")).unwrap()
+    }
+
+    fn ask(template: &str, range: Range) -> Request {
+        let profile = profile(template);
+        let instrument = Arc::new(Instrument::named(&"toy".into(), Market::Linear, "币USDT", None));
+        request_range(&profile, &profile.endpoint[0], Market::Linear, Channel::Trade, &instrument, &range)
+    }
+
+    #[test]
+    fn a_range_asks_for_what_is_wanted_and_leaves_out_the_rest() {
+        let template = "from={since}&to={until}&limit={limit:..1000}&sort=a c";
+        let all = Range { since: Some(Time::from_micros(1_500_001)), until: Some(Time::from_micros(2_500_999)), limit: Some(5000) };
+        assert_eq!(ask(template, all).target, "/history?symbol=%E5%B8%81USDT&from=1501&to=2500&limit=1000&sort=a%20c");
+        assert_eq!(ask(template, all).cost, 7);
+        let none = ask(template, Range::default());
+        assert_eq!((none.target.as_str(), none.cost), ("/history?symbol=%E5%B8%81USDT&limit=3&sort=a%20c", 1));
+    }
+
+    #[test]
+    fn a_limit_is_one_that_the_venue_takes() {
+        let limit = |template: &str, limit| ask(template, Range { limit: Some(limit), ..Range::default() }).target.rsplit_once('=').unwrap().1.to_owned();
+        let some = "limit={limit:5|10|50}";
+        assert_eq!([1, 5, 6, 50, 51].map(|wanted| limit(some, wanted)), ["5", "5", "10", "50", "50"]);
+        assert_eq!([0, 59, 60, 61].map(|wanted| limit("limit={limit:..most}", wanted)), ["1", "59", "60", "60"]);
+        let most = |template: &str| most_records(&profile(template), &profile(template).endpoint[0], Market::Linear);
+        assert_eq!([most(some), most("a={since}&n={limit:..most}"), most("a={since}")], [Some(50), Some(60), None]);
+    }
+}

@@ -1,0 +1,354 @@
+//! A WebSocket connection's life, without a socket: subscribing in paced frames, acknowledgements and refusals, pings,
+//! silence, broken books, the venue's time limit. One state machine for all venues.
+//!
+//! The shell tells it what [`Happened`] and carries out what the [`Turn`] asks for; [`Session::wake_at`] says when it
+//! wants to be called again though nothing happened. `now` is the shell's steady clock, `received` its wall clock.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::budget::Budget;
+use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
+use crate::exchange::{Control, Op};
+use crate::feed::{Feed, Turn, Venue};
+use crate::instrument::{Instrument, Market};
+use crate::plan::{Topic, request};
+use crate::profile::SnapshotFrom;
+use crate::time::Time;
+
+/// A subscribe frame that was not acknowledged after so long is sent again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often it is sent at most.
+const ATTEMPTS: u32 = 3;
+/// A book's snapshot is not asked for more often than this.
+const RESYNC_PAUSE: Duration = Duration::from_secs(1);
+/// Planned reconnects happen at this share of the venue's limit, so that it never ends a connection by surprise.
+const LIFE_SHARE: f64 = 0.95;
+
+/// What the shell tells.
+#[derive(Debug, Clone, Copy)]
+pub enum Happened<'a> {
+    /// The socket is open.
+    Opened,
+    /// A text or binary frame.
+    Frame {
+        /// When it arrived, by the wall clock: what its events say.
+        received: Time,
+        /// Its bytes.
+        payload: &'a [u8],
+    },
+    /// Something that is no data: a protocol ping or pong.
+    Pulse,
+    /// Nothing; the time that [`Session::wake_at`] named has come.
+    Woken,
+}
+
+/// Why a session wants its connection closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// Nothing at all arrived for too long.
+    Silent,
+    /// The venue said that it is about to close, or soon would by its time limit.
+    Expected,
+}
+
+#[derive(Debug)]
+struct Frame {
+    op: Op,
+    topics: Vec<usize>,
+    attempts: u32,
+}
+
+/// The state of one connection.
+pub struct Session {
+    feed: Feed,
+    url: String,
+    topics: Vec<Topic>,
+    /// Topics that are subscribed or shall be; the venue's refusals take some out.
+    wanted: Vec<bool>,
+    /// Frames to be sent when the venue's pace allows.
+    outbox: VecDeque<Frame>,
+    /// Frames that were sent, by id.
+    sent: BTreeMap<u64, (Frame, Time)>,
+    next_id: u64,
+    pace: Budget,
+    next_frame: Option<Time>,
+    opened: Time,
+    last_frame: Time,
+    last_received: Option<Time>,
+    next_ping: Time,
+    close: Option<Close>,
+    /// When each book was last asked to begin anew.
+    resynced: HashMap<(Market, Box<str>), Time>,
+    /// Books whose snapshot must be asked for again, and when.
+    later: BTreeMap<Time, Vec<Arc<Instrument>>>,
+    refused: u64,
+}
+
+impl Session {
+    /// A session for a connection to `url` that carries `topics` of one market.
+    pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>) -> Self {
+        let pace = Budget::exact(&venue.profile.ws.frames);
+        Self {
+            feed: Feed::new(venue, market),
+            url: url.to_owned(),
+            wanted: vec![true; topics.len()],
+            topics,
+            outbox: VecDeque::new(),
+            sent: BTreeMap::new(),
+            next_id: 0,
+            pace,
+            next_frame: None,
+            opened: Time::EPOCH,
+            last_frame: Time::EPOCH,
+            last_received: None,
+            next_ping: Time::MAX,
+            close: None,
+            resynced: HashMap::new(),
+            later: BTreeMap::new(),
+            refused: 0,
+        }
+    }
+
+    /// The topics of this connection.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// How many topics the venue refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Whether the connection should be closed, and why.
+    pub fn close(&self) -> Option<Close> {
+        self.close
+    }
+
+    /// When the session wants to be called though nothing happened.
+    pub fn wake_at(&self) -> Time {
+        let ws = &self.feed.venue().profile.ws;
+        let mut at = self.last_frame + ws.silence;
+        if ws.ping.is_some() {
+            at = at.min(self.next_ping);
+        }
+        if let Some(life) = ws.life {
+            at = at.min(self.opened + life.mul_f64(LIFE_SHARE));
+        }
+        if !self.outbox.is_empty() {
+            at = at.min(self.next_frame.unwrap_or(self.opened));
+        }
+        if let Some(sent) = self.sent.values().map(|(_, time)| *time).min() {
+            at = at.min(sent + ACK_TIMEOUT);
+        }
+        self.later.keys().next().map_or(at, |later| at.min(*later))
+    }
+
+    /// Takes note of what happened; what is to be done about it is in `turn`.
+    #[inline]
+    pub fn handle(&mut self, now: Time, happened: Happened<'_>, turn: &mut Turn) {
+        match happened {
+            Happened::Opened => self.opened(now),
+            Happened::Frame { received, payload } => {
+                self.last_frame = now;
+                self.last_received = Some(received);
+                self.feed.frame(received, &self.url, payload, turn);
+                if turn.controls.is_empty() && turn.resync.is_empty() {
+                    return;
+                }
+                for control in std::mem::take(&mut turn.controls) {
+                    self.control(control);
+                }
+                for instrument in std::mem::take(&mut turn.resync) {
+                    self.resync(now, instrument, turn);
+                }
+            }
+            Happened::Pulse => self.last_frame = now,
+            Happened::Woken => {}
+        }
+        self.tend(now, turn);
+    }
+
+    /// A snapshot of a book was fetched and passed on. One that is older than what the stream began with does not
+    /// join it: another is asked for.
+    pub fn snapshot(&mut self, now: Time, instrument: &Arc<Instrument>, seq: u64) {
+        if !self.feed.books().joins(instrument, seq) {
+            self.later.entry(now + RESYNC_PAUSE).or_default().push(instrument.clone());
+        }
+    }
+
+    /// The fetch of a snapshot failed: another attempt will be made.
+    pub fn snapshot_failed(&mut self, now: Time, instrument: &Arc<Instrument>) {
+        self.later.entry(now + 2 * RESYNC_PAUSE).or_default().push(instrument.clone());
+    }
+
+    /// The connection was lost at `received` (by the wall clock): one gap for each channel and instrument that it
+    /// carried, none if it never carried anything.
+    pub fn lost(&self, received: Time, events: &mut Vec<Event>) {
+        let Some(last) = self.last_received else { return };
+        let venue = self.feed.venue();
+        let all = Arc::new(Instrument::named(venue.catalog.venue(), self.feed.market(), "*", None));
+        let mut told = HashSet::new();
+        for (topic, _) in self.topics.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted) {
+            let instrument = topic.instrument.as_ref().unwrap_or(&all);
+            for channel in &topic.channels {
+                if !told.insert((*channel, instrument.market, instrument.venue_symbol.clone())) {
+                    continue;
+                }
+                let from = u64::try_from(last.micros()).ok().map(Ident::Number);
+                let gap = Gap { channel: *channel, reason: GapReason::Disconnect, from, to: None };
+                events.push(Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap))));
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Time) {
+        (self.opened, self.last_frame) = (now, now);
+        if let Some(ping) = &self.feed.venue().profile.ws.ping {
+            self.next_ping = now + ping.every;
+        }
+        let all: Vec<usize> = (0..self.topics.len()).filter(|topic| self.wanted.get(*topic) == Some(&true)).collect();
+        self.enqueue(Op::Subscribe, &all);
+    }
+
+    fn enqueue(&mut self, op: Op, topics: &[usize]) {
+        for chunk in topics.chunks(self.feed.venue().profile.ws.topics_per_frame.max(1)) {
+            self.outbox.push_back(Frame { op, topics: chunk.to_vec(), attempts: 0 });
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Ack { id: Some(id) } => drop(self.sent.remove(&id)),
+            // Frames are answered in the order in which they were sent.
+            Control::Ack { id: None } => drop(self.sent.pop_first()),
+            Control::Alive => {}
+            Control::Closing => self.close = Some(Close::Expected),
+            Control::Rejected { id, topic, .. } => self.rejected(id, topic.as_deref()),
+        }
+    }
+
+    /// A frame was refused: the topic that was the reason is dropped, the others are asked for again. Where the venue
+    /// names none, the halves of the frame are tried until the guilty topic stands alone.
+    fn rejected(&mut self, id: Option<u64>, topic: Option<&str>) {
+        let id = id.or_else(|| self.sent.iter().find(|(_, (frame, _))| topic.is_none_or(|topic| self.names(frame, topic))).map(|(id, _)| *id));
+        let Some((frame, _)) = id.and_then(|id| self.sent.remove(&id)) else { return };
+        if frame.op == Op::Unsubscribe {
+            return;
+        }
+        let guilty = frame.topics.iter().position(|at| self.topics.get(*at).is_some_and(|known| topic == Some(known.name.as_str())));
+        match (guilty, frame.topics.as_slice()) {
+            (Some(at), topics) => {
+                let rest: Vec<usize> = topics.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, topic)| *topic).collect();
+                // A frame that was sent again is refused because the first one had arrived: its topics are served.
+                if let Some(topic) = topics.get(at).filter(|_| frame.attempts == 0) {
+                    self.refuse(*topic);
+                }
+                self.enqueue(Op::Subscribe, &rest);
+            }
+            (None, [one]) => self.refuse(*one),
+            (None, topics) => {
+                let (left, right) = topics.split_at(topics.len() / 2);
+                let (left, right) = (left.to_vec(), right.to_vec());
+                self.enqueue(Op::Subscribe, &left);
+                self.enqueue(Op::Subscribe, &right);
+            }
+        }
+    }
+
+    fn names(&self, frame: &Frame, topic: &str) -> bool {
+        frame.topics.iter().any(|at| self.topics.get(*at).is_some_and(|known| known.name == topic))
+    }
+
+    fn refuse(&mut self, topic: usize) {
+        if let Some(wanted) = self.wanted.get_mut(topic) {
+            *wanted = false;
+            self.refused += 1;
+        }
+    }
+
+    /// Makes a book begin anew.
+    fn resync(&mut self, now: Time, instrument: Arc<Instrument>, turn: &mut Turn) {
+        let key = (instrument.market, instrument.venue_symbol.clone());
+        let allowed = self.resynced.get(&key).map_or(now, |last| *last + RESYNC_PAUSE);
+        if allowed > now {
+            // What is due already will do.
+            if !self.later.values().flatten().any(|known| *known == instrument) {
+                self.later.entry(allowed).or_default().push(instrument);
+            }
+            return;
+        }
+        self.resynced.insert(key, now);
+        let venue = self.feed.venue();
+        if venue.profile.book.snapshot == SnapshotFrom::Rest {
+            let market = self.feed.market();
+            if let Some(endpoint) = venue.profile.endpoint.iter().find(|e| e.per_instrument() && e.serves(market, Channel::Book)) {
+                turn.fetch.push(request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument)));
+            }
+            return;
+        }
+        let carries =
+            |topic: &Topic| topic.channels.contains(&Channel::Book) && topic.instrument.as_ref().is_some_and(|i| i.venue_symbol == instrument.venue_symbol);
+        if let Some(topic) = self.topics.iter().position(carries) {
+            // Ahead of what else waits: the book is of no use until then.
+            self.outbox.push_front(Frame { op: Op::Subscribe, topics: vec![topic], attempts: 0 });
+            self.outbox.push_front(Frame { op: Op::Unsubscribe, topics: vec![topic], attempts: 0 });
+        }
+    }
+
+    /// What is due: pings, frames, deadlines.
+    fn tend(&mut self, now: Time, turn: &mut Turn) {
+        let ws = self.feed.venue().profile.ws.clone();
+        if now >= self.last_frame + ws.silence {
+            self.close = Some(Close::Silent);
+        }
+        if ws.life.is_some_and(|life| now >= self.opened + life.mul_f64(LIFE_SHARE)) {
+            self.close = Some(Close::Expected);
+        }
+        if let Some(ping) = &ws.ping
+            && now >= self.next_ping
+        {
+            if let Err(at) = self.pace.spend(now, 1) {
+                self.next_ping = at;
+            } else {
+                self.next_ping = now + ping.every;
+                // Without a text, the shell sends a protocol ping for an empty frame.
+                turn.send.push(ping.text.clone().unwrap_or_default());
+            }
+        }
+        while let Some((&due, _)) = self.later.first_key_value() {
+            if due > now {
+                break;
+            }
+            for instrument in self.later.remove(&due).unwrap_or_default() {
+                self.resync(now, instrument, turn);
+            }
+        }
+        let late: Vec<u64> = self.sent.iter().filter(|(_, (_, time))| now >= *time + ACK_TIMEOUT).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some((mut frame, _)) = self.sent.remove(&id) {
+                frame.attempts += 1;
+                // To unsubscribe again would end the subscription that has begun since.
+                if frame.op == Op::Subscribe && frame.attempts < ATTEMPTS {
+                    self.outbox.push_back(frame);
+                }
+            }
+        }
+        while let Some(frame) = self.outbox.front() {
+            if let Err(at) = self.pace.spend(now, 1) {
+                self.next_frame = Some(at);
+                break;
+            }
+            self.next_id += 1;
+            let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
+            turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id));
+            if let Some(frame) = self.outbox.pop_front() {
+                self.sent.insert(self.next_id, (frame, now));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
