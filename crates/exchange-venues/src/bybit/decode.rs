@@ -1,0 +1,552 @@
+//! What Bybit's messages mean: a route table for each transport, then one function per record kind, used by both.
+
+use std::borrow::Cow;
+
+use exchange_core::event::{self, Body, Ident, Side};
+use exchange_core::instrument::{Details, Kind as Contract, Right, Status};
+use exchange_core::wire::{Ignored, Reader, Rows};
+use exchange_core::{Control, Decimal, DecodeError, Input, Interval, Market, Out, Source, Time};
+
+use super::wire::{
+    AllLiquidation, Answer, Book, FundingHistory, InstrumentInfo, InstrumentPage, Kind, Kline, KlineRow, List, OldLiquidation, OpenInterestHistory,
+    OpenInterestList, OptionTicker, PublicTrade, Push, RecentTrade, Reply, SymbolList, Ticker, Top,
+};
+
+/// The decoder: a plain function, since every message says what it is about.
+pub(super) fn decode(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    match input.source {
+        Source::Ws { .. } => push(input, out),
+        Source::Http { endpoint, .. } => reply(&endpoint.name, input, out),
+    }
+}
+
+/// Frames, by topic.
+fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    let frame = input.reader()?;
+    let Some(mut topic) = frame.find("topic")? else { return answer(frame, out) };
+    let topic = topic.string()?;
+    let (name, rest) = topic.split_once('.').unwrap_or((&topic, ""));
+    match name {
+        "orderbook" if rest.starts_with("1.") => {
+            let push: Push<Top<'_>> = frame.whole()?;
+            quote(push.data, push.cts.0.or(push.ts.0), input.market, out);
+        }
+        "orderbook" => {
+            let push: Push<Book<'_>> = frame.whole()?;
+            book(push.data, push.kind, push.cts.0.or(push.ts.0), input.market, out);
+        }
+        "tickers" if input.market == Market::Option => {
+            let push: Push<OptionTicker<'_>> = frame.whole()?;
+            option_ticker(push.data, push.ts.0, input.market, out);
+        }
+        "tickers" => {
+            let push: Push<Ticker<'_>> = frame.whole()?;
+            ticker(push.data, push.kind, push.ts.0, input.market, out);
+        }
+        "publicTrade" => {
+            let push: Push<Rows<'_, PublicTrade<'_>>> = frame.whole()?;
+            each(push.data, "s", input.market, out, |record, out| public_trade(record, input.market, out));
+            out.stamp(push.ts.0);
+        }
+        "allLiquidation" => {
+            let push: Push<Rows<'_, AllLiquidation<'_>>> = frame.whole()?;
+            each(push.data, "s", input.market, out, |record, out| all_liquidation(record, input.market, out));
+            out.stamp(push.ts.0);
+        }
+        "liquidation" => {
+            let push: Push<Rows<'_, OldLiquidation<'_>>> = frame.whole()?;
+            each(push.data, "symbol", input.market, out, |record, out| old_liquidation(record, input.market, out));
+            out.stamp(push.ts.0);
+        }
+        "kline" => {
+            let (word, symbol) = rest.split_once('.').unwrap_or((rest, ""));
+            let interval = interval(word, input)?;
+            let push: Push<Rows<'_, Kline>> = frame.whole()?;
+            each_of(push.data, symbol, input.market, out, |record, out| kline(record, symbol, interval, input.market, out));
+            out.stamp(push.ts.0);
+        }
+        // Price limits, deleveraging alerts, the insurance pool, the platform's status: no channel of ours.
+        "priceLimit" | "adlAlert" | "insurance" | "system" => {
+            let _: Ignored = frame.whole()?;
+        }
+        _ => return Err(DecodeError::malformed(format_args!("`{topic}` is no topic that is known"))),
+    }
+    Ok(())
+}
+
+/// Replies, by the endpoint's name in `venue.toml`. The envelope's time stands behind the list: it is set last.
+fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    let body = input.reader()?;
+    let market = input.market;
+    match endpoint {
+        "tickers" | "spot_tickers" => {
+            let reply: Reply<List<Rows<'_, Ticker<'_>>>> = body.whole()?;
+            each(reply.result.list, "symbol", market, out, |record, out| ticker(record, Kind::Snapshot, None, market, out));
+            out.stamp(reply.time.0);
+        }
+        "option_tickers" => {
+            let reply: Reply<List<Rows<'_, OptionTicker<'_>>>> = body.whole()?;
+            each(reply.result.list, "symbol", market, out, |record, out| option_ticker(record, None, market, out));
+            out.stamp(reply.time.0);
+        }
+        "instruments" | "instruments_pre_launch" => {
+            let reply: Reply<InstrumentPage<'_>> = body.whole()?;
+            each(reply.result.list, "symbol", market, out, |record, out| instrument(record, market, out));
+            out.stamp(reply.time.0);
+            if let Some(cursor) = reply.result.nextPageCursor {
+                out.next_page(input, "cursor", &cursor);
+            }
+        }
+        "orderbook" | "full_orderbook" | "rpi_orderbook" => {
+            let reply: Reply<Book<'_>> = body.whole()?;
+            let time = reply.result.cts.0.or(reply.result.ts.0).or(reply.time.0);
+            book(reply.result, Kind::Snapshot, time, market, out);
+        }
+        "trades" => {
+            let reply: Reply<List<Rows<'_, RecentTrade<'_>>>> = body.whole()?;
+            each(reply.result.list, "symbol", market, out, |record, out| recent_trade(record, market, out));
+            out.stamp(reply.time.0);
+        }
+        "klines" => {
+            let interval = interval(&input.query("interval").unwrap_or_default(), input)?;
+            let reply: Reply<SymbolList<'_>> = body.whole()?;
+            let symbol = symbol(reply.result.symbol, input)?;
+            // Without a time: a candle that did not change since the last poll is the same fact.
+            each_of(reply.result.list, &symbol, market, out, |record, out| kline_row(record, &symbol, interval, input, out));
+        }
+        "funding_history" => {
+            let reply: Reply<List<Rows<'_, FundingHistory<'_>>>> = body.whole()?;
+            each(reply.result.list, "symbol", market, out, |record, out| funding_settled(record, market, out));
+        }
+        "open_interest_history" => {
+            let reply: Reply<OpenInterestList<'_>> = body.whole()?;
+            let symbol = symbol(reply.result.symbol, input)?;
+            each_of(reply.result.list, &symbol, market, out, |record, out| open_interest_then(record, &symbol, market, out));
+        }
+        _ => return Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+    }
+    Ok(())
+}
+
+/// The records of a list that name their symbol under `key`. One that cannot be read costs only itself.
+#[inline]
+fn each<T>(rows: Rows<'_, T>, key: &str, market: Market, out: &mut Out<'_>, mut record: impl FnMut(T, &mut Out<'_>)) {
+    for row in rows.0 {
+        match row {
+            Ok(row) => record(row, out),
+            Err(bad) => out.bad_row(market, key, &bad),
+        }
+    }
+}
+
+/// The records of a list that is about one symbol.
+fn each_of<T>(rows: Rows<'_, T>, symbol: &str, market: Market, out: &mut Out<'_>, mut record: impl FnMut(T, &mut Out<'_>)) {
+    for row in rows.0 {
+        match row {
+            Ok(row) => record(row, out),
+            Err(bad) => out.bad(market, Some(symbol), bad.fault, bad.text),
+        }
+    }
+}
+
+/// A ticker: a whole record, or the fields that changed.
+#[inline]
+fn ticker(record: Ticker<'_>, kind: Kind, time: Option<Time>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.symbol);
+    let ticker = event::Ticker {
+        last: record.lastPrice.0,
+        last_size: None,
+        bid: record.bid1Price.positive(),
+        bid_size: record.bid1Size.positive(),
+        ask: record.ask1Price.positive(),
+        ask_size: record.ask1Size.positive(),
+        open_24h: record.prevPrice24h.0,
+        high_24h: record.highPrice24h.0,
+        low_24h: record.lowPrice24h.0,
+        volume_24h: record.volume24h.0,
+        turnover_24h: record.turnover24h.0.filter(|_| market != Market::Inverse),
+        change_24h: record.price24hPcnt.0,
+    };
+    out.emit(&instrument, time, Body::Ticker(ticker));
+    if market == Market::Spot {
+        return;
+    }
+    let mark = event::Mark { mark: record.markPrice.0, index: record.indexPrice.0, basis: record.basis.0 };
+    out.emit(&instrument, time, Body::Mark(mark));
+
+    // A dated future has empty funding fields in a whole record, and whatever else stands there means nothing.
+    let (rate, next_time) = (record.fundingRate.0, record.nextFundingTime.0);
+    if kind == Kind::Delta || rate.is_some() || next_time.is_some() {
+        let cap = record.fundingCap.0;
+        let funding = event::Funding {
+            rate,
+            next_time,
+            interval_hours: record.fundingIntervalHour.0.as_ref().and_then(count),
+            predicted_rate: None,
+            floor: cap.as_ref().map(Decimal::negated),
+            cap,
+        };
+        out.emit(&instrument, time, Body::Funding(funding));
+    }
+
+    let (value_base, value_quote) = match market {
+        Market::Inverse => (record.openInterestValue.0, None),
+        _ => (None, record.openInterestValue.0),
+    };
+    let open_interest = event::OpenInterest { value: record.openInterest.0, value_base, value_quote };
+    out.emit(&instrument, time, Body::OpenInterest(open_interest));
+}
+
+/// An option's ticker.
+fn option_ticker(record: OptionTicker<'_>, time: Option<Time>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.symbol);
+    let ticker = event::Ticker {
+        last: record.lastPrice.0,
+        last_size: None,
+        bid: record.bidPrice.positive().or(record.bid1Price.positive()),
+        bid_size: record.bidSize.positive().or(record.bid1Size.positive()),
+        ask: record.askPrice.positive().or(record.ask1Price.positive()),
+        ask_size: record.askSize.positive().or(record.ask1Size.positive()),
+        open_24h: None,
+        high_24h: record.highPrice24h.0,
+        low_24h: record.lowPrice24h.0,
+        volume_24h: record.volume24h.0,
+        turnover_24h: record.turnover24h.0,
+        change_24h: record.change24h.0,
+    };
+    out.emit(&instrument, time, Body::Ticker(ticker));
+    let mark = event::Mark { mark: record.markPrice.0, index: record.indexPrice.0, basis: None };
+    out.emit(&instrument, time, Body::Mark(mark));
+    let open_interest = event::OpenInterest { value: record.openInterest.0, ..event::OpenInterest::default() };
+    out.emit(&instrument, time, Body::OpenInterest(open_interest));
+}
+
+/// The venue's own top of the book.
+#[inline]
+fn quote(record: Top<'_>, time: Option<Time>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.s);
+    let (bid, bid_size) = record.b.and_then(|best| best.0).map(|level| (level.price, level.size)).unzip();
+    let (ask, ask_size) = record.a.and_then(|best| best.0).map(|level| (level.price, level.size)).unzip();
+    out.emit(&instrument, time, Body::Quote(event::Quote { bid, bid_size, ask, ask_size, seq: sequence(record.u) }));
+}
+
+/// A book, or a change of one.
+#[inline]
+fn book(record: Book<'_>, kind: Kind, time: Option<Time>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.s);
+    let book = event::Book {
+        kind: kind.of_book(),
+        bids: record.b.unwrap_or_default(),
+        asks: record.a.unwrap_or_default(),
+        seq: sequence(record.u),
+        prev_seq: None,
+        checksum: None,
+    };
+    out.emit(&instrument, time, Body::Book(book));
+}
+
+#[inline]
+fn public_trade(record: PublicTrade<'_>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.s);
+    let trade = event::Trade { trade_id: record.i, price: record.p, size: record.v, size_base: None, side: record.S.0 };
+    out.emit(&instrument, record.T.0, Body::Trade(trade));
+}
+
+fn recent_trade(record: RecentTrade<'_>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.symbol);
+    let trade = event::Trade { trade_id: record.execId, price: record.price, size: record.size, size_base: None, side: record.side.0 };
+    out.emit(&instrument, record.time.0, Body::Trade(trade));
+}
+
+/// Bybit names the side of the position; the forced order is on the other one.
+fn all_liquidation(record: AllLiquidation<'_>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.s);
+    let side = record.S.0.map(Side::opposite);
+    let liquidation = event::Liquidation { price: record.p, size: record.v, size_base: None, side, trade_id: None };
+    out.emit(&instrument, record.T.0, Body::Liquidation(liquidation));
+}
+
+fn old_liquidation(record: OldLiquidation<'_>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.symbol);
+    let side = record.side.0.map(Side::opposite);
+    let liquidation = event::Liquidation { price: record.price, size: record.size, size_base: None, side, trade_id: None };
+    out.emit(&instrument, record.updatedTime.0, Body::Liquidation(liquidation));
+}
+
+fn kline(record: Kline, symbol: &str, interval: Interval, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, symbol);
+    let candle = event::Candle {
+        interval,
+        open_time: record.start.0,
+        open: record.open,
+        high: record.high,
+        low: record.low,
+        close: record.close,
+        volume: record.volume,
+        turnover: record.turnover.0.filter(|_| market != Market::Inverse),
+        trades: None,
+        closed: record.confirm,
+    };
+    out.emit(&instrument, record.timestamp.0, Body::Candle(candle));
+}
+
+fn kline_row(record: KlineRow, symbol: &str, interval: Interval, input: &Input<'_>, out: &mut Out<'_>) {
+    let instrument = out.instrument(input.market, symbol);
+    let candle = event::Candle {
+        interval,
+        open_time: record.start.0,
+        open: record.open,
+        high: record.high,
+        low: record.low,
+        close: record.close,
+        volume: record.volume,
+        turnover: record.turnover.0.filter(|_| input.market != Market::Inverse),
+        trades: None,
+        closed: interval.end(record.start.0) <= input.received,
+    };
+    out.emit(&instrument, None, Body::Candle(candle));
+}
+
+fn funding_settled(record: FundingHistory<'_>, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, &record.symbol);
+    let time = record.fundingRateTimestamp.0;
+    out.emit(&instrument, Some(time), Body::FundingSettled(event::FundingSettled { rate: record.fundingRate, time, mark: None }));
+}
+
+fn open_interest_then(record: OpenInterestHistory, symbol: &str, market: Market, out: &mut Out<'_>) {
+    let instrument = out.instrument(market, symbol);
+    let open_interest = event::OpenInterest { value: Some(record.openInterest), ..event::OpenInterest::default() };
+    out.emit(&instrument, Some(record.timestamp.0), Body::OpenInterest(open_interest));
+}
+
+fn instrument(record: InstrumentInfo<'_>, market: Market, out: &mut Out<'_>) {
+    let kind = contract(market, record.contractType.as_deref(), record.deliveryTime.0);
+    let (tick_size, lot) = (record.priceFilter.and_then(|filter| filter.tickSize.0), record.lotSizeFilter);
+    let (lot_size, min_size) = lot.map_or((None, None), |lot| (lot.qtyStep.0.or(lot.basePrecision.0), lot.minOrderQty.0));
+    let details = Details {
+        kind,
+        base: (*record.baseCoin).into(),
+        quote: (*record.quoteCoin).into(),
+        settle: record.settleCoin.filter(|_| kind != Contract::Spot).map(|coin| (*coin).into()),
+        // One unit of base, or of quote for inverse contracts. Options come in lots that Bybit does not say here.
+        contract_size: matches!(market, Market::Linear | Market::Inverse).then_some(Decimal::ONE),
+        tick_size,
+        lot_size,
+        min_size,
+        expiry: record.deliveryTime.0.filter(|_| matches!(kind, Contract::Future | Contract::Option)),
+        status: match record.status.as_deref() {
+            Some("Trading") => Status::Trading,
+            Some("PreLaunch") => Status::PreLaunch,
+            Some("Closed") => Status::Delisted,
+            // `Delivering`, and what the venue may add: listed, but not to be traded.
+            _ => Status::Halted,
+        },
+        funding_interval_hours: record.fundingInterval.0.filter(|_| kind == Contract::Perpetual).as_ref().and_then(hours),
+        option: strike_and_right(&record.symbol).filter(|_| kind == Contract::Option),
+    };
+    out.describe(market, &record.symbol, None, details);
+}
+
+/// The kind of a contract by its type, which spot pairs and options do not have.
+fn contract(market: Market, contract_type: Option<&str>, delivery: Option<Time>) -> Contract {
+    match (market, contract_type) {
+        (Market::Spot, _) => Contract::Spot,
+        (Market::Option, _) => Contract::Option,
+        (_, Some(name)) if name.ends_with("Perpetual") => Contract::Perpetual,
+        (_, Some(name)) if name.ends_with("Futures") => Contract::Future,
+        _ if delivery.is_some() => Contract::Future,
+        _ => Contract::Perpetual,
+    }
+}
+
+/// `1250` and put, of `ETH-3JAN23-1250-P` or `ETH-3JAN23-1250-P-USDT`.
+fn strike_and_right(name: &str) -> Option<(Decimal, Right)> {
+    let mut parts = name.split('-').skip(2);
+    let strike = parts.next()?.parse().ok()?;
+    let right = match parts.next()? {
+        "C" => Right::Call,
+        "P" => Right::Put,
+        _ => return None,
+    };
+    Some((strike, right))
+}
+
+/// Acknowledgements, refusals, pongs.
+fn answer(frame: Reader<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    let Answer { success, ret_msg, req_id, op, data, .. } = frame.whole()?;
+    let id = req_id.and_then(|id| id.parse().ok());
+    let said = ret_msg.unwrap_or(Cow::Borrowed("refused without a reason"));
+    let refused = data.and_then(|topics| topics.failTopics).unwrap_or_default();
+    match (op.as_deref(), success) {
+        (_, Some(false)) if refused.is_empty() => {
+            out.control(Control::Rejected { id, topic: topic_named(&said).map(str::to_owned), reason: said.into_owned() });
+        }
+        _ if !refused.is_empty() => {
+            for topic in refused {
+                out.control(Control::Rejected { id, topic: Some(topic.into_owned()), reason: said.clone().into_owned() });
+            }
+        }
+        (Some("ping" | "pong"), _) => out.control(Control::Alive),
+        (_, Some(true)) => out.control(Control::Ack { id }),
+        _ => return Err(DecodeError::malformed("neither a topic nor an answer to what was sent")),
+    }
+    Ok(())
+}
+
+/// The topic in `error:handler not found,topic:orderbook.50.NOPEUSDT`.
+fn topic_named(said: &str) -> Option<&str> {
+    let topic = said.split_once("topic:")?.1.trim_start();
+    topic.split([',', ' ']).next().filter(|topic| !topic.is_empty())
+}
+
+/// The symbol that a reply is about, by itself or by what was asked.
+fn symbol<'a>(named: Option<Cow<'a, str>>, input: &Input<'a>) -> Result<Cow<'a, str>, DecodeError> {
+    named.or_else(|| input.query("symbol")).ok_or_else(|| DecodeError::malformed("neither the reply nor the request names a symbol"))
+}
+
+/// The interval for Bybit's word.
+fn interval(word: &str, input: &Input<'_>) -> Result<Interval, DecodeError> {
+    input.profile.interval_named(word).ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
+}
+
+/// A message's number. Options' empty books have 0, which numbers nothing.
+#[inline]
+fn sequence(u: Option<u64>) -> Option<Ident> {
+    u.filter(|u| *u != 0).map(Ident::from)
+}
+
+/// A whole, positive number.
+fn count(number: &Decimal) -> Option<u32> {
+    let number = number.to_rust_decimal()?;
+    u32::try_from(number.mantissa()).ok().filter(|count| number.scale() == 0 && *count > 0)
+}
+
+/// Minutes as hours, where they are whole.
+fn hours(minutes: &Decimal) -> Option<u32> {
+    count(minutes).filter(|minutes| minutes % 60 == 0).map(|minutes| minutes / 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use exchange_core::feed::{Feed, Reply as Answered, Turn};
+    use exchange_core::profile::Method;
+    use exchange_core::{Exchange, Profile, Venue};
+
+    use super::*;
+    use crate::bybit::Bybit;
+
+    fn feed(market: Market) -> Feed {
+        static BYBIT: Bybit = Bybit;
+        Feed::new(Venue::new(&BYBIT, Profile::parse(BYBIT.policy()).unwrap()), market)
+    }
+
+    /// What a frame gives; events as their JSON without what all have in common.
+    fn frame(market: Market, text: &str) -> (Vec<String>, Vec<Control>) {
+        let mut turn = Turn::default();
+        feed(market).frame(Time::from_millis(1_700_000_000_000), "wss://x", text.as_bytes(), &mut turn);
+        (said(&turn), turn.controls)
+    }
+
+    fn reply(market: Market, target: &str, result: &str) -> (Vec<String>, Turn) {
+        let mut turn = Turn::default();
+        let payload = format!(r#"{{"retCode":0,"retMsg":"OK","result":{result},"retExtInfo":{{}},"time":1700000000000}}"#);
+        let url = format!("https://api.bybit.com{target}");
+        let reply = Answered { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
+        feed(market).reply(Time::from_millis(1_700_000_000_000), &reply, &mut turn).unwrap();
+        (said(&turn), turn)
+    }
+
+    fn said(turn: &Turn) -> Vec<String> {
+        let common = |json: &str| json.split_once(r#","t":1700000000000000"#).map(|(_, own)| own.rsplit_once(r#","id""#).unwrap().0.to_owned());
+        turn.events.iter().map(|event| format!("{}{}", event.body.kind(), common(&event.to_json()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_delta_gives_the_fields_that_it_carries() {
+        let frame = |data: &str| frame(Market::Linear, &format!(r#"{{"topic":"tickers.X","type":"delta","data":{{"symbol":"X"{data}}},"cs":1,"ts":5}}"#)).0;
+        assert_eq!(frame(r#","ask1Price":"2","bid1Price":"0","bid1Size":"""#), [r#"ticker,"et":5000,"ask":"2""#]);
+        assert_eq!(frame(r#","fundingCap":"0.005""#), [r#"funding,"et":5000,"cap":"0.005","floor":"-0.005""#]);
+        assert_eq!(frame(r#","prevPrice1h":"2","fundingRate":"","nextFundingTime":"""#), [""; 0]);
+    }
+
+    #[test]
+    fn a_dated_future_has_no_funding() {
+        let row = r#"{"category":"inverse","list":[{"symbol":"X","markPrice":"3","openInterestValue":"7","turnover24h":"9","fundingRate":"","nextFundingTime":"0","fundingIntervalHour":"8"}]}"#;
+        let (events, _) = reply(Market::Inverse, "/v5/market/tickers?category=inverse", row);
+        assert_eq!(events, [r#"mark,"et":1700000000000000,"mark":"3""#, r#"open_interest,"et":1700000000000000,"value_base":"7""#]);
+    }
+
+    #[test]
+    fn a_liquidated_long_is_a_forced_sale() {
+        let (events, _) = frame(Market::Linear, r#"{"topic":"allLiquidation.X","type":"snapshot","ts":9,"data":[{"T":8,"s":"X","S":"Buy","v":"2","p":"3"}]}"#);
+        assert_eq!(events, [r#"liquidation,"et":8000,"price":"3","size":"2","side":"sell""#]);
+    }
+
+    #[test]
+    fn a_quote_is_the_best_level_that_is_not_empty() {
+        let frame = |b: &str, a: &str| {
+            frame(Market::Spot, &format!(r#"{{"topic":"orderbook.1.X","ts":5,"type":"delta","data":{{"s":"X","b":{b},"a":{a},"u":7,"seq":9}},"cts":4}}"#)).0
+        };
+        assert_eq!(
+            frame(r#"[["11","0"],["9","1"],["10","2"]]"#, r#"[["12","3"],["13","0"]]"#),
+            [r#"quote,"et":4000,"bid":"10","bid_size":"2","ask":"12","ask_size":"3","seq":"7""#]
+        );
+        assert_eq!(frame("[]", r#"[["12","0"]]"#), [""; 0]);
+    }
+
+    #[test]
+    fn a_polled_candle_is_closed_when_its_time_is_over() {
+        let rows = r#"{"symbol":"X","category":"linear","list":[["1699999980000","1","1","1","1","1","1"],["1699999920000","1","1","1","1","1","1"]]}"#;
+        let (events, _) = reply(Market::Linear, "/v5/market/kline?category=linear&symbol=X&interval=1", rows);
+        let closed: Vec<bool> = events.iter().map(|event| event.ends_with(r#""closed":true"#)).collect();
+        assert_eq!(closed, [false, true]);
+    }
+
+    #[test]
+    fn the_next_page_is_asked_for_with_the_cursor_encoded_once() {
+        let (_, turn) = reply(
+            Market::Linear,
+            "/v5/market/instruments-info?category=linear&limit=1000&cursor=old",
+            r#"{"list":[],"nextPageCursor":"first%3DA%26last%3DB"}"#,
+        );
+        let targets: Vec<_> = turn.fetch.iter().map(|request| request.target.as_str()).collect();
+        assert_eq!(targets, ["/v5/market/instruments-info?category=linear&limit=1000&cursor=first%253DA%2526last%253DB"]);
+        let (_, turn) = reply(Market::Spot, "/v5/market/instruments-info?category=spot", r#"{"list":[],"nextPageCursor":""}"#);
+        assert!(turn.fetch.is_empty());
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let control = |text: &str| frame(Market::Linear, text).1;
+        assert_eq!(control(r#"{"success":true,"ret_msg":"","conn_id":"c","req_id":"12","op":"subscribe"}"#), [Control::Ack { id: Some(12) }]);
+        assert_eq!(control(r#"{"success":true,"ret_msg":"subscribe","conn_id":"c","op":"subscribe"}"#), [Control::Ack { id: None }]);
+        assert_eq!(control(r#"{"success":true,"ret_msg":"pong","conn_id":"c","req_id":"","op":"ping"}"#), [Control::Alive]);
+        assert_eq!(control(r#"{"req_id":"2","op":"pong","args":["1757405570352"],"conn_id":"c"}"#), [Control::Alive]);
+        let rejected = |id, topic: &str, reason: &str| Control::Rejected { id, topic: Some(topic.into()), reason: reason.into() };
+        let reason = "error:handler not found,topic:orderbook.50.NOPEUSDT";
+        assert_eq!(
+            control(&format!(r#"{{"success":false,"ret_msg":"{reason}","conn_id":"c","req_id":"14","op":"subscribe"}}"#)),
+            [rejected(Some(14), "orderbook.50.NOPEUSDT", reason)]
+        );
+        let some_failed = r#"{"success":true,"conn_id":"c","data":{"failTopics":["tickers.A","tickers.B"],"successTopics":[]},"type":"COMMAND_RESP"}"#;
+        assert_eq!(control(some_failed), ["tickers.A", "tickers.B"].map(|topic| rejected(None, topic, "refused without a reason")));
+        assert!(frame(Market::Linear, r#"{"op":"subscribe"}"#).0[0].contains("malformed"));
+    }
+
+    #[test]
+    fn an_options_name_says_strike_and_right() {
+        assert_eq!(strike_and_right("ETH-3JAN23-1250-P"), Some((Decimal::from(1250), Right::Put)));
+        assert_eq!(strike_and_right("BTC-26JUN26-100000-C-USDT"), Some((Decimal::from(100_000), Right::Call)));
+        assert_eq!(strike_and_right("BTC-26JUN26"), None);
+        assert_eq!(strike_and_right("A-B-C-D"), None);
+    }
+
+    #[test]
+    fn only_whole_hours_are_hours() {
+        let hours = |minutes: &str| super::hours(&minutes.parse().unwrap());
+        assert_eq!(
+            [hours("480"), hours("60"), hours("90"), hours("8"), hours("0"), hours("-60"), hours("60.5")],
+            [Some(8), Some(1), None, None, None, None, None]
+        );
+    }
+}
