@@ -1,0 +1,25 @@
+//! Where events go. A [`Sink`] takes batches in order; [`SinkUri`] opens the one that an address names.
+//!
+//! Everything that blocks (files, a slow reader of standard output) happens on a sink's own thread behind a bounded
+//! queue, so that neither an async worker nor the end of the runtime ever waits for a disk. What a sink cannot take
+//! it gives back as an error; it drops nothing by itself. To buffer, to try again and to count what was lost is the
+//! caller's part.
+
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
+#[cfg(test)]
+mod contract;
+mod error;
+mod file;
+mod null;
+mod registry;
+mod sink;
+mod stdout;
+mod worker;
+
+pub use error::{SinkError, SinkErrorKind};
+pub use file::{FileOptions, FileSink};
+pub use null::NullSink;
+pub use registry::SinkUri;
+pub use sink::{Sink, SinkFuture};
+pub use stdout::StdoutSink;
