@@ -1,0 +1,419 @@
+//! The server: one port for all venues, the market's clock, and the handle by which all of it is stopped.
+//!
+//! Everything runs on one thread of its own with its own runtime: a simulated venue takes one core, whatever the
+//! program around it does, and that program needs no runtime to start one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
+use exchange_core::{Market, Time};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::config::{Config, Error};
+use crate::faults::{Faults, RequestFault};
+use crate::hub::Queue;
+use crate::play::{Player, pairs, sorted};
+use crate::socket::{self, Driver};
+use crate::truth::{Truth, Writer};
+use crate::wire::{self, ALL, Wire};
+use crate::world::World;
+
+/// How often the market moves on.
+const TICK: Duration = Duration::from_millis(4);
+/// Pushes that may wait for one connection before the market waits for it.
+const WAITING: usize = 8192;
+/// How long the market waits for a connection that reads nothing before it is cut off.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A body that a client may send.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The wall's clock.
+pub(crate) fn wall() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Where answers come from.
+pub(crate) enum Source {
+    /// A seeded market.
+    Market(Mutex<World>),
+    /// Captures.
+    Play(Player),
+}
+
+/// What all tasks share.
+pub(crate) struct App {
+    pub(crate) source: Source,
+    pub(crate) faults: Faults,
+    pub(crate) truth: Truth,
+    pub(crate) limits: bool,
+    latency: Duration,
+    rate: f64,
+    duration: Option<Duration>,
+    requests: Mutex<BTreeMap<String, u64>>,
+    pub(crate) open: AtomicUsize,
+    opened: AtomicU64,
+    /// Told when everything ends.
+    pub(crate) stop: watch::Receiver<bool>,
+    still: watch::Sender<bool>,
+}
+
+impl App {
+    /// The market, if there is one.
+    pub(crate) fn world(&self) -> Option<MutexGuard<'_, World>> {
+        match &self.source {
+            Source::Market(world) => Some(world.lock().unwrap_or_else(PoisonError::into_inner)),
+            Source::Play(_) => None,
+        }
+    }
+}
+
+/// A running simulation. Dropping it ends the simulation, without waiting for that.
+pub struct Handle {
+    address: SocketAddr,
+    venues: Vec<String>,
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    still: watch::Receiver<bool>,
+    done: Option<tokio::sync::oneshot::Receiver<()>>,
+    thread: Option<JoinHandle<()>>,
+    writer: Option<Writer>,
+}
+
+/// What a simulation has done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Requests by venue and path, such as `binance/fapi/v1/premiumIndex`; openings of sockets, too.
+    pub requests: BTreeMap<String, u64>,
+    /// Sockets that are open.
+    pub connections: usize,
+    /// Sockets that were opened so far.
+    pub opened: u64,
+    /// Updates of the market.
+    pub updates: u64,
+    /// Pushes that were handed to connections.
+    pub served: u64,
+}
+
+/// What a simulation did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The last counters.
+    pub counters: Counters,
+    /// Lines of the truth.
+    pub truth: u64,
+}
+
+/// Starts a simulation, and returns once it listens.
+///
+/// # Errors
+/// What cannot be simulated, listened on, read or written.
+pub fn start(config: &Config) -> Result<Handle, Error> {
+    config.check()?;
+    let faults = config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?;
+    let (source, venues) = if config.play.is_empty() {
+        (Source::Market(Mutex::new(World::new(config, wall())?)), config.venues.clone())
+    } else if config.truth.is_some() {
+        return Err(Error::Setting("captures have no truth besides themselves".into()));
+    } else {
+        let player = Player::load(&config.play)?;
+        let venues = player.venues().to_vec();
+        (Source::Play(player), venues)
+    };
+    let fault = |source| Error::Listen { address: config.listen, source };
+    let listener = std::net::TcpListener::bind(config.listen).map_err(fault)?;
+    listener.set_nonblocking(true).map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    let (truth, writer) = match &config.truth {
+        Some(path) => Truth::create(path).map(|(truth, writer)| (truth, Some(writer)))?,
+        None => (Truth::default(), None),
+    };
+    let (stop, stopped) = watch::channel(false);
+    let (still, stands) = watch::channel(false);
+    // The truth's way in goes to the thread's tasks alone, so that it ends with them.
+    let app = Arc::new(App {
+        source,
+        faults,
+        truth,
+        limits: config.limits,
+        latency: config.latency,
+        rate: config.rate,
+        duration: config.duration,
+        requests: Mutex::default(),
+        open: AtomicUsize::new(0),
+        opened: AtomicU64::new(0),
+        stop: stopped,
+        still,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
+    let (finished, done) = tokio::sync::oneshot::channel();
+    let theirs = app.clone();
+    let thread = std::thread::Builder::new().name("venue-sim".into()).spawn(move || {
+        runtime.block_on(run(theirs, listener));
+        drop(runtime);
+        finished.send(()).ok();
+    });
+    let thread = thread.map_err(fault)?;
+    Ok(Handle { address, venues, app, stop, still: stands, done: Some(done), thread: Some(thread), writer })
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The venues that it serves.
+    pub fn venues(&self) -> &[String] {
+        &self.venues
+    }
+
+    /// The `--set` options, each followed by its value, that point `collector run` at it.
+    pub fn options(&self) -> Vec<String> {
+        self.settings().into_iter().flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]).collect()
+    }
+
+    /// The settings behind [`Handle::options`].
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let address = self.address;
+        let of = |name: &String| {
+            [(format!("venues.{name}.rest_url"), format!("http://{address}/{name}")), (format!("venues.{name}.ws_url"), format!("ws://{address}/{name}"))]
+        };
+        self.venues.iter().flat_map(of).collect()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        let (updates, served) = self.app.world().map(|world| (world.updates, world.hub.served)).unwrap_or_default();
+        Counters {
+            requests: self.app.requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            connections: self.app.open.load(Ordering::Relaxed),
+            opened: self.app.opened.load(Ordering::Relaxed),
+            updates,
+            served,
+        }
+    }
+
+    /// Raises the published last price of an instrument by a tick, also where the market stands still: one changed
+    /// value, for tests of what must change with it. `false` if there is no such instrument.
+    pub fn nudge(&self, venue: &str, market: Market, symbol: &str) -> bool {
+        self.app.world().is_some_and(|mut world| world.nudge(venue, market, symbol, wall()))
+    }
+
+    /// Waits until the market stands still ([`Config::events`], [`Config::duration`]); forever, if it never does.
+    pub async fn still(&self) {
+        let mut still = self.still.clone();
+        // The sender lives as long as this handle.
+        drop(still.wait_for(|still| *still).await);
+    }
+
+    /// Sends what waits, closes the connections, writes the rest of the truth, and ends.
+    ///
+    /// # Errors
+    /// If the truth could not be written.
+    pub async fn shutdown(mut self) -> Result<Summary, Error> {
+        self.stop.send_replace(true);
+        if let Some(done) = self.done.take() {
+            done.await.map_err(|_| Error::Ended)?;
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().map_err(|_| Error::Ended)?;
+        }
+        let counters = self.counters();
+        self.app.truth.end();
+        let truth = match self.writer.take() {
+            None => 0,
+            Some(writer) => {
+                // The queue is short, and the tasks that could wait for this thread have ended.
+                let lines = tokio::task::spawn_blocking(move || writer.join()).await.map_err(|_| Error::Ended)?;
+                lines.map_err(|_| Error::Ended)?.map_err(|source| Error::File { path: "the truth".into(), source })?
+            }
+        };
+        Ok(Summary { counters, truth })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+async fn run(app: Arc<App>, listener: std::net::TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the simulator cannot listen"),
+    };
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let router = Router::new().fallback(handle).with_state(app.clone());
+    let mut stop = app.stop.clone();
+    tokio::select! {
+        served = async { axum::serve(listener, router).await } => drop(served),
+        () = tick(&app) => {}
+        () = stopped(&mut stop) => {}
+    }
+    // Connections end by themselves, once they have sent what waits.
+    for _ in 0..100 {
+        if app.open.load(Ordering::Relaxed) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits for the end.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Moves the market on, as fast as it should and as its listeners can.
+async fn tick(app: &Arc<App>) {
+    let mut timer = tokio::time::interval(TICK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let begun = Instant::now();
+    let (mut last, mut owed, mut beat) = (begun, 0.0, begun);
+    loop {
+        timer.tick().await;
+        keep_up(app).await;
+        let now = Instant::now();
+        // What could not be done within a quarter of a second is not made up for.
+        owed = (owed + now.duration_since(last).as_secs_f64() * app.rate).min((app.rate / 4.0).max(1.0));
+        last = now;
+        let Some(mut world) = app.world() else { return std::future::pending().await };
+        if app.duration.is_some_and(|duration| now.duration_since(begun) >= duration) {
+            world.still = true;
+        }
+        let before = world.updates;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of updates")]
+        world.advance(owed as u64, wall());
+        #[expect(clippy::cast_precision_loss, reason = "a small number of updates")]
+        let done = (world.updates - before) as f64;
+        owed -= done;
+        if now.duration_since(beat) >= Duration::from_secs(1) || (world.still && !*app.still.borrow()) {
+            beat = now;
+            world.beat();
+        }
+        if world.still && !*app.still.borrow() {
+            app.still.send_replace(true);
+        }
+    }
+}
+
+/// Waits for connections that have too much to send. One that reads nothing at all is cut off, and that is logged.
+async fn keep_up(app: &Arc<App>) {
+    let late: Vec<Arc<Queue>> =
+        app.world().map(|world| world.hub.queues().filter(|(_, queue)| queue.len() > WAITING).map(|(_, queue)| queue.clone()).collect()).unwrap_or_default();
+    for queue in late {
+        let since = Instant::now();
+        while queue.len() > WAITING {
+            if tokio::time::timeout(PATIENCE.saturating_sub(since.elapsed()), queue.room.notified()).await.is_err() {
+                tracing::warn!(waiting = queue.len(), "a client that does not read is cut off");
+                queue.cut.notify_one();
+                break;
+            }
+        }
+    }
+}
+
+async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let (venue, path) = match parts.uri.path().strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((venue, path)) => (venue.to_owned(), format!("/{path}")),
+        None => return (StatusCode::NOT_FOUND, "no venue is named").into_response(),
+    };
+    *app.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{venue}{path}")).or_default() += 1;
+    let fault = app.faults.request(&venue, &path);
+    match &fault {
+        Some(RequestFault::Latency(latency)) => tokio::time::sleep(*latency).await,
+        Some(RequestFault::Status { status, retry_after, html, body }) => {
+            let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string())).into_iter().collect();
+            let kind = if *html { "text/html" } else { "application/json" };
+            return respond(*status, kind, headers, body.clone());
+        }
+        Some(RequestFault::Broken) | None => {}
+    }
+    let wants_socket = parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if wants_socket {
+        // Paths may be percent-encoded, as queries are.
+        let decoded = exchange_core::exchange::query(&format!("?path={path}"), "path").map_or_else(|| path.clone(), std::borrow::Cow::into_owned);
+        let Some(driver) = connect(&app, &venue, &decoded, &parts.uri) else { return (StatusCode::NOT_FOUND, "404 page not found").into_response() };
+        return match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => {
+                app.opened.fetch_add(1, Ordering::Relaxed);
+                upgrade.on_upgrade(move |socket| socket::serve(app, venue, decoded, driver, socket))
+            }
+            Err(refused) => refused.into_response(),
+        };
+    }
+    if !app.latency.is_zero() {
+        tokio::time::sleep(app.latency).await;
+    }
+    let broken = fault == Some(RequestFault::Broken);
+    match &app.source {
+        Source::Play(player) => {
+            let body = axum::body::to_bytes(body, MOST_BYTES).await.unwrap_or_default();
+            let reply = player.answer(&venue, parts.method.as_str(), &path, sorted(&parts.uri), std::str::from_utf8(&body).unwrap_or_default());
+            match reply {
+                Some((status, bytes)) => respond(status, kind(&bytes), Vec::new(), if broken { bytes.slice(..bytes.len() / 2) } else { bytes }),
+                None => respond(404, "application/json", Vec::new(), "{\"error\":\"nothing was captured for this request\"}"),
+            }
+        }
+        Source::Market(_) => {
+            let request = wire::Request { query: pairs(&parts.uri), path, wall: wall() };
+            let answer = match (simulated(&app, &venue), app.world()) {
+                (Some(wire), Some(mut world)) => world.answer(wire, &request),
+                _ => return (StatusCode::NOT_FOUND, "this venue is not simulated").into_response(),
+            };
+            if broken {
+                let half = (0..=answer.body.len() / 2).rev().find(|at| answer.body.is_char_boundary(*at)).unwrap_or(0);
+                return respond(answer.status, kind(answer.body.as_bytes()), answer.headers, answer.body.get(..half).unwrap_or_default().to_owned());
+            }
+            app.truth.events(answer.events).await;
+            respond(answer.status, kind(answer.body.as_bytes()), answer.headers, answer.body)
+        }
+    }
+}
+
+/// The venue of that name, if it is one of those that were asked for.
+fn simulated(app: &App, name: &str) -> Option<&'static dyn Wire> {
+    app.world()?.venue(name)?;
+    ALL.iter().copied().find(|wire| wire.name() == name)
+}
+
+/// What drives a new connection.
+fn connect(app: &App, venue: &str, path: &str, uri: &axum::http::Uri) -> Option<Driver> {
+    if let Source::Play(player) = &app.source {
+        return Some(Driver::Play(player.connect(venue, path, &sorted(uri))?));
+    }
+    let wire = simulated(app, venue)?;
+    Some(Driver::Market { wire, route: wire.route(path)?, query: pairs(uri) })
+}
+
+fn kind(body: &[u8]) -> &'static str {
+    if body.trim_ascii_start().starts_with(b"<") { "text/html" } else { "application/json" }
+}
+
+fn respond(status: u16, kind: &'static str, headers: Vec<(&'static str, String)>, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
