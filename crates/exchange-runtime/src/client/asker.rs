@@ -1,0 +1,152 @@
+//! Asking a venue by HTTP on a caller's behalf: within the budgets, patiently where that helps, to the last page.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use exchange_core::budget::Budget;
+use exchange_core::circuit::BackOff;
+use exchange_core::error::{Reaction, Refusal};
+use exchange_core::feed::{Reply, Turn};
+use exchange_core::{ErrorKind, Event, Feed, Request, Sealer, Time, Venue};
+
+use super::error::ClientError;
+use crate::clock::Clock;
+use crate::http::Http;
+
+/// How often a request is tried.
+const ATTEMPTS: u32 = 4;
+/// Pauses between attempts.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A venue that wants to be left alone for longer is left alone: its caller is told instead of kept waiting.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// No list has so many pages. (Bybit's longest has three.)
+const MOST_PAGES: usize = 100;
+
+/// What is known of how much the venue will take.
+#[derive(Debug, Default)]
+struct Limits {
+    budgets: BTreeMap<String, Budget>,
+    /// Until when which budget is not to be drawn on, and why: longer than a caller should be kept waiting.
+    shut: BTreeMap<String, (Time, Refusal)>,
+}
+
+/// Asks one venue.
+pub(super) struct Asker {
+    venue: Venue,
+    http: Http,
+    clock: Clock,
+    limits: Mutex<Limits>,
+}
+
+impl Asker {
+    pub(super) fn new(venue: Venue, http: Http) -> Self {
+        let budgets = venue.profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(limit))).collect();
+        Self { venue, http, clock: Clock::start(), limits: Mutex::new(Limits { budgets, shut: BTreeMap::new() }) }
+    }
+
+    /// The events of an answer, all its pages together, sealed.
+    pub(super) async fn ask(&self, request: Request) -> Result<Vec<Event>, ClientError> {
+        let mut feed = Feed::new(self.venue.clone(), request.market);
+        let mut events = Vec::new();
+        let mut waiting = VecDeque::from([request]);
+        let mut pages = 0;
+        while let Some(request) = waiting.pop_front() {
+            pages += 1;
+            if pages > MOST_PAGES {
+                return Err(ClientError::malformed(self.name(), format!("there is no end to the pages of {}", request.endpoint)));
+            }
+            let turn = self.ask_page(&mut feed, &request).await?;
+            events.extend(turn.events);
+            waiting.extend(turn.fetch);
+        }
+        Sealer::default().seal(&mut events);
+        Ok(events)
+    }
+
+    fn name(&self) -> &str {
+        &self.venue.profile.name
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One answer. What may pass by itself is tried again.
+    async fn ask_page(&self, feed: &mut Feed, request: &Request) -> Result<Turn, ClientError> {
+        let mut pauses = BackOff::new(RETRY.0, RETRY.1, fastrand::u64(..), Instant::now());
+        let mut attempts = 0;
+        loop {
+            self.wait_for_room(request).await?;
+            let mut turn = Turn::default();
+            let Err(refusal) = self.send(feed, request, &mut turn).await else { return Ok(turn) };
+            attempts += 1;
+            let pause = self.react(request, &refusal, &mut pauses).filter(|_| attempts < ATTEMPTS);
+            let Some(pause) = pause else { return Err(ClientError::refused(self.name(), &refusal)) };
+            tracing::debug!(venue = self.name(), endpoint = request.endpoint, "trying again in {:.1} s: {refusal}", pause.as_secs_f64());
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn send(&self, feed: &mut Feed, request: &Request, turn: &mut Turn) -> Result<(), Refusal> {
+        let profile = &self.venue.profile;
+        // A further page names its host already where the address was not under ours.
+        let url = if request.target.starts_with("http") { request.target.clone() } else { Http::url(profile, request) };
+        let used_header = profile.limits.get(&request.limit).and_then(|limit| limit.used_header.as_deref());
+        let answer = self.http.send(url, request, used_header).await.map_err(|message| Refusal { kind: ErrorKind::Transient, message, until: None })?;
+        if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get_mut(&request.limit)) {
+            budget.observe(self.clock.now(), used);
+        }
+        let reply = Reply {
+            method: request.method,
+            url: &answer.url,
+            request: request.body.as_deref(),
+            status: answer.status,
+            retry_after: answer.retry_after,
+            payload: &answer.body,
+            memo: None,
+        };
+        feed.reply(Clock::wall(), &reply, turn)
+    }
+
+    /// Waits until the budget has room for a request, whose cost is spent then. A venue that wants to be left alone is
+    /// not asked at all.
+    async fn wait_for_room(&self, request: &Request) -> Result<(), ClientError> {
+        loop {
+            let at = {
+                let now = self.clock.now();
+                let mut limits = self.limits();
+                if let Some((_, refusal)) = limits.shut.get(&request.limit).filter(|(until, _)| now < *until) {
+                    return Err(ClientError::refused(self.name(), refusal));
+                }
+                let Some(budget) = limits.budgets.get_mut(&request.limit) else { return Ok(()) };
+                let Err(at) = budget.spend(now, request.cost) else { return Ok(()) };
+                at
+            };
+            tokio::time::sleep(self.clock.until(at)).await;
+        }
+    }
+
+    /// Does what the one table of reactions says; how long to wait before the next attempt, if another one may help.
+    fn react(&self, request: &Request, refusal: &Refusal, pauses: &mut BackOff) -> Option<Duration> {
+        let wall = Clock::wall();
+        let pause = |default: Duration| refusal.until.map_or(default, |until| until.since(wall));
+        let (limit, pause) = match refusal.kind.reaction() {
+            Reaction::BackOff => return Some(pauses.next_pause()),
+            Reaction::Wait(default) => (Some(&request.limit), pause(default)),
+            Reaction::Sleep(default) => (None, pause(default)),
+            Reaction::Stop | Reaction::Drop | Reaction::GoOn => return None,
+        };
+        let until = self.clock.now() + pause;
+        let mut limits = self.limits();
+        let Limits { budgets, shut } = &mut *limits;
+        for (name, budget) in budgets.iter_mut().filter(|(name, _)| limit.is_none_or(|limit| limit == *name)) {
+            budget.block(until);
+            if pause > PATIENCE {
+                shut.insert(name.clone(), (until, Refusal { until: Some(wall + pause), ..refusal.clone() }));
+            }
+        }
+        // The blocked budget is what makes the next attempt wait.
+        (pause <= PATIENCE).then_some(Duration::ZERO)
+    }
+}

@@ -1,0 +1,389 @@
+//! The collector: builder and handle for embedders.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exchange_core::fold::STATES;
+use exchange_core::pipeline::{Counts, Wanted};
+use exchange_core::{Channel, Instrument, Market, Mode, Pipeline, Venue};
+use exchange_sinks::{Sink, SinkError};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::capture::{Tap, Writer};
+use crate::clock::Clock;
+use crate::http::Http;
+use crate::output::{Output, SinkEnd};
+use crate::shared::{Health, Numbers, Shared};
+use crate::venue::VenueActor;
+
+/// Decides which instruments are collected.
+pub type Chooser = Arc<dyn Fn(&Instrument) -> bool + Send + Sync>;
+
+/// What is asked of each venue.
+#[derive(Clone)]
+pub(crate) struct VenueOptions {
+    pub(crate) markets: Vec<Market>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) mode: Mode,
+    pub(crate) interval: Duration,
+    pub(crate) once: bool,
+    pub(crate) all_events: bool,
+    pub(crate) chooser: Option<Chooser>,
+}
+
+impl VenueOptions {
+    pub(crate) fn chosen(&self, instrument: &Instrument) -> bool {
+        self.chooser.as_ref().is_none_or(|chooser| chooser(instrument))
+    }
+}
+
+impl Wanted for VenueOptions {
+    fn wants(&self, channel: Channel, instrument: &Instrument) -> bool {
+        self.markets.contains(&instrument.market) && self.channels.contains(&channel) && self.chosen(instrument)
+    }
+}
+
+/// Why a collector could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The HTTP client could not be set up.
+    #[error("cannot set up the HTTP client")]
+    Http(#[from] reqwest::Error),
+    /// The capture file could not be made.
+    #[error("cannot capture into `{}`", path.display())]
+    Capture {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Makes a collector. Brings no runtime, no logger, no metrics exporter and no signal handler of its own.
+///
+/// ```no_run
+/// # async fn example(venue: exchange_core::Venue, sink: Box<dyn exchange_sinks::Sink>) -> Result<(), exchange_runtime::StartError> {
+/// use exchange_core::{Channel, Market};
+///
+/// let collector = exchange_runtime::Collector::builder()
+///     .venue(venue)
+///     .markets([Market::Linear])
+///     .channels([Channel::Ticker, Channel::Funding])
+///     .sink(sink)
+///     .start()?;
+/// tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+/// let summary = collector.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    venues: Vec<Venue>,
+    options: VenueOptions,
+    fold: bool,
+    sinks: Vec<(String, Box<dyn Sink>)>,
+    capture: Option<PathBuf>,
+}
+
+/// A running collector. Dropping it stops everything, without waiting for the sinks.
+pub struct Collector {
+    venues: Vec<Arc<Shared>>,
+    actors: Vec<JoinHandle<()>>,
+    sinks: Vec<JoinHandle<SinkEnd>>,
+    stop: watch::Sender<bool>,
+    writer: Option<Writer>,
+    sink_failed: watch::Receiver<Option<SinkError>>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Each venue's counts.
+    pub venues: BTreeMap<String, VenueSummary>,
+    /// Errors of sinks that ended early, by the sink's name.
+    pub sink_errors: Vec<(String, SinkError)>,
+    /// What kept the captures from the disk.
+    pub capture_error: Option<String>,
+}
+
+/// What became of one venue.
+#[derive(Debug, Clone, Default)]
+pub struct VenueSummary {
+    /// Events by their fate.
+    pub counts: Counts,
+    /// Requests of a `--once` cycle that failed for good.
+    pub failed: u64,
+    /// What did not work at the end.
+    pub problems: BTreeMap<String, String>,
+}
+
+impl Builder {
+    /// Adds a venue.
+    #[must_use]
+    pub fn venue(mut self, venue: Venue) -> Self {
+        self.venues.push(venue);
+        self
+    }
+
+    /// The markets to collect (linear, if nothing is said). A venue's other markets are left alone.
+    #[must_use]
+    pub fn markets(mut self, markets: impl IntoIterator<Item = Market>) -> Self {
+        self.options.markets = markets.into_iter().collect();
+        self
+    }
+
+    /// The channels to collect (ticker, mark, funding and open interest, if nothing is said).
+    #[must_use]
+    pub fn channels(mut self, channels: impl IntoIterator<Item = Channel>) -> Self {
+        self.options.channels = channels.into_iter().collect();
+        self
+    }
+
+    /// By REST, by WebSocket, or each channel as suits it.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// Time between poll cycles (5 seconds, if nothing is said).
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.options.interval = interval;
+        self
+    }
+
+    /// One full poll cycle, then [`Collector::finished`].
+    #[must_use]
+    pub fn once(mut self, once: bool) -> Self {
+        self.options.once = once;
+        if once {
+            self.options.mode = Mode::Poll;
+        }
+        self
+    }
+
+    /// Passes on unchanged states, too.
+    #[must_use]
+    pub fn all_events(mut self, all_events: bool) -> Self {
+        self.options.all_events = all_events;
+        self
+    }
+
+    /// Makes each state whole.
+    #[must_use]
+    pub fn fold(mut self, fold: bool) -> Self {
+        self.fold = fold;
+        self
+    }
+
+    /// Collects only the instruments for which this answers `true`.
+    #[must_use]
+    pub fn choose(mut self, chooser: Chooser) -> Self {
+        self.options.chooser = Some(chooser);
+        self
+    }
+
+    /// Adds a sink.
+    #[must_use]
+    pub fn sink(mut self, sink: Box<dyn Sink>) -> Self {
+        self.sinks.push((sink.name().to_owned(), sink));
+        self
+    }
+
+    /// Also writes what the venues send into files in this directory.
+    #[must_use]
+    pub fn capture(mut self, directory: Option<PathBuf>) -> Self {
+        self.capture = directory;
+        self
+    }
+
+    /// Starts collecting, on the tokio runtime of the caller.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started then.
+    pub fn start(self) -> Result<Collector, StartError> {
+        let http = Http::new()?;
+        let (tap, writer) = match &self.capture {
+            None => (None, None),
+            Some(directory) => {
+                let opened = Tap::open(directory, Clock::wall()).map_err(|source| StartError::Capture { path: directory.clone(), source })?;
+                (Some(opened.0), Some(opened.1))
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let (failed, sink_failed) = watch::channel(None);
+        let (output, sinks) = Output::start(self.sinks, &failed);
+        let output = Arc::new(output);
+        let numbers = Arc::new(Numbers::default());
+        let mut venues = Vec::new();
+        let mut actors = Vec::new();
+        for venue in self.venues {
+            let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
+            let options = VenueOptions { markets, ..self.options.clone() };
+            let pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
+            let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone()));
+            venues.push(shared.clone());
+            actors.push(tokio::spawn(VenueActor::new(shared, options, http.clone(), numbers.clone(), stopped.clone()).run()));
+        }
+        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed })
+    }
+}
+
+impl Collector {
+    /// Begins to describe a collector.
+    pub fn builder() -> Builder {
+        let options = VenueOptions {
+            markets: vec![Market::Linear],
+            channels: vec![Channel::Ticker, Channel::Mark, Channel::Funding, Channel::OpenInterest],
+            mode: Mode::Auto,
+            interval: Duration::from_secs(5),
+            once: false,
+            all_events: false,
+            chooser: None,
+        };
+        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None }
+    }
+
+    /// Waits until every venue has done all that was asked for; without `once`, that is never.
+    pub async fn finished(&mut self) {
+        for actor in &mut self.actors {
+            if let Err(error) = actor.await {
+                tracing::error!(%error, "a venue's task failed");
+            }
+        }
+        self.actors.clear();
+    }
+
+    /// Waits until a sink has failed for good.
+    pub fn sink_failed(&self) -> impl Future<Output = SinkError> + use<> {
+        let mut failed = self.sink_failed.clone();
+        async move {
+            loop {
+                if let Some(error) = failed.borrow_and_update().clone() {
+                    return error;
+                }
+                if failed.changed().await.is_err() {
+                    // No sink is left that could fail.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Stops asking, hands on what is on its way, and waits until the sinks have taken everything.
+    pub async fn stop(mut self) -> Summary {
+        self.stop.send_replace(true);
+        self.finished().await;
+        let mut summary = Summary::default();
+        for shared in std::mem::take(&mut self.venues) {
+            let counts = shared.pipeline().counts();
+            let health = shared.health().clone();
+            summary.venues.insert(shared.name().to_owned(), VenueSummary { counts, failed: health.failed, problems: health.problems });
+        }
+        // The last owners of the queues and of the tap are gone: their tasks end when they have written everything.
+        for sink in std::mem::take(&mut self.sinks) {
+            match sink.await {
+                Ok(SinkEnd { result: Ok(()), .. }) => {}
+                Ok(SinkEnd { name, result: Err(error) }) => summary.sink_errors.push((name, error)),
+                Err(error) => tracing::error!(%error, "a sink's task failed"),
+            }
+        }
+        if let Some(writer) = self.writer.take() {
+            summary.capture_error = writer.finish().err().map(|error| error.to_string());
+        }
+        summary
+    }
+
+    /// The venues' names.
+    pub fn venues(&self) -> Vec<String> {
+        self.venues.iter().map(|shared| shared.name().to_owned()).collect()
+    }
+
+    /// A view for servers and displays that outlives nothing and holds nothing up.
+    pub fn monitor(&self) -> Monitor {
+        Monitor { venues: self.venues.iter().map(Arc::downgrade).collect() }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.actors.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What is to be seen of a running collector.
+#[derive(Clone)]
+pub struct Monitor {
+    venues: Vec<std::sync::Weak<Shared>>,
+}
+
+/// One venue, as it is now.
+#[derive(Debug, Clone)]
+pub struct VenueStatus {
+    /// Its name.
+    pub venue: String,
+    /// Events by their fate.
+    pub counts: Counts,
+    /// How it is doing.
+    pub health: Health,
+}
+
+impl VenueStatus {
+    /// Whether everything asked for is being delivered.
+    pub fn is_ready(&self) -> bool {
+        self.health.started && self.health.problems.is_empty()
+    }
+}
+
+/// The digest of one channel of a market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// The venue.
+    pub venue: String,
+    /// The market.
+    pub market: Market,
+    /// The channel.
+    pub channel: Channel,
+    /// Equal for collectors that know the same.
+    pub digest: u128,
+}
+
+impl Monitor {
+    fn shared(&self) -> impl Iterator<Item = Arc<Shared>> {
+        self.venues.iter().filter_map(std::sync::Weak::upgrade)
+    }
+
+    /// Each venue's status.
+    pub fn status(&self) -> Vec<VenueStatus> {
+        self.shared()
+            .map(|shared| VenueStatus { venue: shared.name().to_owned(), counts: shared.pipeline().counts(), health: shared.health().clone() })
+            .collect()
+    }
+
+    /// The digests of all states that are known, by venue, market and channel.
+    pub fn digests(&self) -> Vec<Digest> {
+        let mut all = Vec::new();
+        for shared in self.shared() {
+            let mut pipeline = shared.pipeline();
+            for market in Market::ALL {
+                for (channel, digest) in STATES.into_iter().zip(pipeline.digests(market)) {
+                    if digest != 0 {
+                        all.push(Digest { venue: shared.name().to_owned(), market, channel, digest });
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The channels that a venue does not serve in a market in this mode.
+pub fn unserved(venue: &Venue, market: Market, channels: &[Channel], mode: Mode) -> Vec<Channel> {
+    let want = exchange_core::Want { market, channels, mode, fallback: false, instruments: &[] };
+    venue.exchange.plan(&venue.profile, &want).unserved
+}

@@ -1,0 +1,24 @@
+//! The collector's runtime: the only sockets and tasks. Venues, sessions, budgets and circuits are
+//! [`exchange_core`]'s; this crate moves their bytes.
+//!
+//! One actor a venue owns its schedule, budgets and circuits; one task a connection drives its session. Both decode
+//! what arrives and pass it through the venue's pipeline to the sinks' queues.
+//!
+//! A [`Collector`] collects events into sinks; a [`Client`] answers single questions and hands out single streams.
+
+#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
+mod capture;
+mod client;
+mod clock;
+mod collector;
+mod http;
+mod output;
+mod shared;
+mod venue;
+mod ws;
+
+pub use client::{Client, ClientError, ClientErrorKind, Record, Watch, WatchError};
+pub use collector::{Builder, Chooser, Collector, Digest, Monitor, StartError, Summary, VenueStatus, VenueSummary, unserved};
+pub use shared::Health;
+pub use ws::websocket_config;

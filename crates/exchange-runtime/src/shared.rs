@@ -1,0 +1,158 @@
+//! What the tasks of one venue share: its pipeline, the way out, and what is to be seen from outside.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exchange_core::circuit::State;
+use exchange_core::event::CHANNELS;
+use exchange_core::pipeline::Counts;
+use exchange_core::{Batch, Body, Channel, Event, Pipeline, Time, Venue};
+use tokio::sync::watch;
+
+use crate::capture::Tap;
+use crate::clock::Clock;
+use crate::output::Output;
+
+/// The tasks' common ground.
+pub(crate) struct Shared {
+    pub(crate) venue: Venue,
+    pub(crate) clock: Clock,
+    pub(crate) tap: Option<Tap>,
+    pub(crate) health: Mutex<Health>,
+    pipeline: Mutex<Pipeline>,
+    output: Arc<Output>,
+    meters: Meters,
+}
+
+/// How a venue is doing.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// Why the venue delivers nothing or not everything; empty if it is ready.
+    pub problems: BTreeMap<String, String>,
+    /// Whether its instruments were read and everything asked for was started.
+    pub started: bool,
+    /// The circuit, the worst of its endpoints'.
+    pub circuit: Option<State>,
+    /// Requests that failed for good (`--once` tries each some times).
+    pub failed: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Between the venue's time of the last event and its arrival, in seconds.
+    pub lag_seconds: Option<f64>,
+    /// When the last event went out.
+    pub last_event: Option<Time>,
+}
+
+struct Meters {
+    events: [metrics::Counter; CHANNELS],
+    unchanged: metrics::Counter,
+    duplicates: metrics::Counter,
+    gaps: metrics::Counter,
+    errors: metrics::Counter,
+    lag: metrics::Histogram,
+    /// What was told to the counters so far.
+    told: Mutex<Counts>,
+}
+
+impl Meters {
+    fn new(venue: &str) -> Self {
+        let venue = venue.to_owned();
+        let kind = |at: usize| Channel::NAMES.iter().filter_map(|name| Channel::parse(name)).find(|channel| channel.index() == at).map_or("", Channel::as_str);
+        Self {
+            events: std::array::from_fn(|at| metrics::counter!("collector_events_total", "venue" => venue.clone(), "channel" => kind(at))),
+            unchanged: metrics::counter!("collector_unchanged_total", "venue" => venue.clone()),
+            duplicates: metrics::counter!("collector_duplicates_total", "venue" => venue.clone()),
+            gaps: metrics::counter!("collector_gaps_total", "venue" => venue.clone()),
+            errors: metrics::counter!("collector_decode_errors_total", "venue" => venue.clone()),
+            lag: metrics::histogram!("collector_event_lag_seconds", "venue" => venue),
+            told: Mutex::default(),
+        }
+    }
+
+    fn tell(&self, counts: Counts) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((meter, now), before) in self.events.iter().zip(counts.by_channel).zip(told.by_channel) {
+            if now > before {
+                meter.increment(now - before);
+            }
+        }
+        self.unchanged.increment(counts.unchanged.saturating_sub(told.unchanged));
+        self.duplicates.increment(counts.duplicates.saturating_sub(told.duplicates));
+        self.gaps.increment(counts.gaps.saturating_sub(told.gaps));
+        self.errors.increment(counts.errors.saturating_sub(told.errors));
+        *told = counts;
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>) -> Self {
+        let meters = Meters::new(&venue.profile.name);
+        Self { venue, clock: Clock::start(), tap, health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.venue.profile.name
+    }
+
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
+        self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says, or with `None` takes back, why something is not delivered.
+    pub(crate) fn problem(&self, what: &str, why: Option<String>) {
+        let mut health = self.health();
+        match why {
+            Some(why) => drop(health.problems.insert(what.to_owned(), why)),
+            None => drop(health.problems.remove(what)),
+        }
+    }
+
+    /// Passes decoded events through the pipeline and hands on what is left of them. `events` is empty afterwards,
+    /// its memory kept where nothing went out.
+    pub(crate) async fn deliver(&self, events: &mut Vec<Event>, skipped: u64) {
+        if events.is_empty() && skipped == 0 {
+            return;
+        }
+        let counts = {
+            let mut pipeline = self.pipeline();
+            pipeline.process(events);
+            pipeline.skipped(skipped);
+            pipeline.counts()
+        };
+        self.meters.tell(counts);
+        let Some(last) = events.last() else { return };
+        let received = last.received;
+        let lag = events.iter().rev().find_map(|event| event.time.filter(|_| event.body.is_state() || matches!(event.body, Body::Trade(_) | Body::Book(_))));
+        {
+            let mut health = self.health();
+            health.last_event = Some(received);
+            if let Some(time) = lag {
+                let seconds = received.since(time).as_secs_f64();
+                self.meters.lag.record(seconds);
+                health.lag_seconds = Some(seconds);
+            }
+        }
+        self.output.send(Arc::new(Batch::new(std::mem::take(events)))).await;
+    }
+}
+
+/// Numbers connections within the run.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Numbers {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Waits until everything shall end.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _gone = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,581 @@
+//! The venue actor: it owns a venue's budgets, circuits and schedule, asks by HTTP, and starts the connections.
+//!
+//! One task a venue, so that nothing here needs a lock and no venue waits for another. Requests run beside each other;
+//! their answers are decoded here, in the order of their arrival.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use exchange_core::budget::Budget;
+use exchange_core::capture::Capture;
+use exchange_core::circuit::{BackOff, Circuit, State};
+use exchange_core::error::{ErrorKind, Reaction, Refusal};
+use exchange_core::event::Ident;
+use exchange_core::feed::{Reply, Turn};
+use exchange_core::memo::Memo;
+use exchange_core::plan::{Poll, request};
+use exchange_core::profile::Limit;
+use exchange_core::{Body, Channel, Feed, Instrument, Market, Request, Time, Topic, Want};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::collector::VenueOptions;
+use crate::http::{Answer, Http};
+use crate::shared::{Numbers, Shared, stopped};
+use crate::ws::{Ask, Connection, Snapshot};
+
+/// Requests under way at once.
+const CONCURRENCY: usize = 16;
+/// How many of them may be sweeps: the others must find a place.
+const SWEEPING: usize = 8;
+/// How often one request of a `--once` cycle is tried.
+const ATTEMPTS: u32 = 4;
+/// Pauses between attempts of one request.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often the list of instruments is read, where the venue's description says nothing.
+const INSTRUMENTS_EVERY: Duration = Duration::from_mins(1);
+/// A sweep spends at most this part of a budget, evenly.
+const SWEEP_SHARE: u32 = 2;
+const SWEEP_SLICES: u32 = 20;
+
+/// Why a request is made.
+#[derive(Debug, Clone)]
+enum Purpose {
+    /// A poll of the plan, by its key.
+    Poll(String),
+    /// A snapshot for a connection's book.
+    Snapshot(Arc<Instrument>, mpsc::UnboundedSender<Snapshot>),
+}
+
+struct Done {
+    purpose: Purpose,
+    request: Request,
+    /// Whether this was a further page.
+    page: bool,
+    result: Result<Answer, String>,
+}
+
+struct Scheduled {
+    poll: Poll,
+    memo: Option<Memo>,
+    due: Time,
+    /// Requests of this poll that are under way, pages included.
+    running: u32,
+    attempts: u32,
+    pauses: BackOff,
+    /// Asked at least once, or given up: what `--once` waits for.
+    done: bool,
+    /// Refused for good.
+    dropped: bool,
+}
+
+impl Scheduled {
+    /// Whether it will not be asked again.
+    fn is_over(&self, once: bool) -> bool {
+        self.dropped || (once && self.done)
+    }
+}
+
+pub(crate) struct VenueActor {
+    shared: Arc<Shared>,
+    options: VenueOptions,
+    http: Http,
+    feeds: HashMap<Market, Feed>,
+    budgets: BTreeMap<String, Budget>,
+    sweeps: BTreeMap<String, Budget>,
+    circuits: BTreeMap<String, Circuit>,
+    schedule: BTreeMap<String, Scheduled>,
+    /// Sweeps in the order in which they are due.
+    sweep: VecDeque<String>,
+    urgent: VecDeque<(Purpose, Request, bool)>,
+    running: JoinSet<Done>,
+    sweeping: usize,
+    connections: JoinSet<()>,
+    connects: Arc<Mutex<Budget>>,
+    numbers: Arc<Numbers>,
+    subscribed: BTreeSet<(Market, String, String)>,
+    planned: BTreeMap<Market, u64>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    ask: mpsc::UnboundedSender<Ask>,
+    stop: watch::Receiver<bool>,
+    asleep_until: Time,
+    rng: fastrand::Rng,
+    turn: Turn,
+}
+
+impl VenueActor {
+    pub(crate) fn new(shared: Arc<Shared>, options: VenueOptions, http: Http, numbers: Arc<Numbers>, stop: watch::Receiver<bool>) -> Self {
+        let profile = shared.venue.profile.clone();
+        let (ask, asks) = mpsc::unbounded_channel();
+        let slice =
+            |limit: &Limit| Limit { budget: (limit.budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window: limit.window / SWEEP_SLICES, used_header: None };
+        let mut actor = Self {
+            feeds: options.markets.iter().map(|market| (*market, Feed::new(shared.venue.clone(), *market))).collect(),
+            budgets: profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(limit))).collect(),
+            sweeps: profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(&slice(limit)))).collect(),
+            circuits: BTreeMap::new(),
+            schedule: BTreeMap::new(),
+            sweep: VecDeque::new(),
+            urgent: VecDeque::new(),
+            running: JoinSet::new(),
+            sweeping: 0,
+            connections: JoinSet::new(),
+            connects: Arc::new(Mutex::new(Budget::new(&profile.ws.connects))),
+            numbers,
+            subscribed: BTreeSet::new(),
+            planned: BTreeMap::new(),
+            asks,
+            ask,
+            stop,
+            asleep_until: Time::EPOCH,
+            // Seeded by the process: two collectors that lose the same venue do not come back in step.
+            rng: fastrand::Rng::new(),
+            turn: Turn::default(),
+            shared,
+            options,
+            http,
+        };
+        actor.schedule_instruments();
+        actor
+    }
+
+    /// Runs until everything asked for was done (`--once`) or until the end.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wake = self.launch();
+            if self.options.once && self.is_done() {
+                break;
+            }
+            let now = self.shared.clock.now();
+            let pause = wake.map_or(Duration::from_hours(1), |wake| wake.since(now));
+            tokio::select! {
+                Some(done) = self.running.join_next(), if !self.running.is_empty() => {
+                    match done {
+                        Ok(done) => self.finished(done).await,
+                        Err(error) if error.is_cancelled() => {}
+                        Err(error) => tracing::error!(venue = self.shared.name(), %error, "a request's task failed"),
+                    }
+                }
+                Some(ask) = self.asks.recv() => {
+                    if let Some(instrument) = ask.request.instrument.clone() {
+                        self.urgent.push_back((Purpose::Snapshot(instrument, ask.answer), ask.request, false));
+                    }
+                }
+                Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(venue = self.shared.name(), %error, "a connection's task failed");
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut self.stop) => break,
+            }
+            self.tell_health();
+        }
+        self.running.shutdown().await;
+        while self.connections.join_next().await.is_some() {}
+    }
+
+    fn is_done(&self) -> bool {
+        // A market whose instruments could not be read has nothing else scheduled: giving them up is the end of it.
+        self.running.is_empty() && self.urgent.is_empty() && self.schedule.values().all(|s| s.is_over(true))
+    }
+
+    /// The instruments come first: what else is asked for depends on them.
+    fn schedule_instruments(&mut self) {
+        let venue = self.shared.venue.clone();
+        for market in self.options.markets.clone() {
+            let mut lists = false;
+            for endpoint in venue.profile.endpoint.iter().filter(|e| e.serves(market, Channel::Instrument) && !e.history) {
+                let request = request(&venue.profile, endpoint, market, Channel::Instrument, None);
+                let every = Some(endpoint.every.unwrap_or(INSTRUMENTS_EVERY));
+                self.schedule(Poll { request, channels: vec![Channel::Instrument], every, sweep: false, memo: false });
+                lists = true;
+            }
+            if !lists {
+                self.plan(market);
+            }
+        }
+    }
+
+    fn schedule(&mut self, poll: Poll) {
+        let key = format!("{} {} {}", poll.request.market, poll.request.target, poll.request.body.as_deref().unwrap_or_default());
+        if self.schedule.contains_key(&key) {
+            return;
+        }
+        if poll.sweep {
+            self.sweep.push_back(key.clone());
+        }
+        let memo = (poll.memo && !self.options.all_events && !self.options.once).then(Memo::default);
+        let pauses = BackOff::new(RETRY.0, RETRY.1, self.rng.u64(..), Instant::now());
+        let due = self.shared.clock.now();
+        self.schedule.insert(key, Scheduled { poll, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
+    }
+
+    /// Asks the venue what there is to ask for in a market, and starts what is new.
+    fn plan(&mut self, market: Market) {
+        let venue = self.shared.venue.clone();
+        self.planned.insert(market, venue.catalog.version());
+        let chosen = |instrument: &Arc<Instrument>| self.options.chosen(instrument);
+        let instruments: Vec<Arc<Instrument>> = venue.catalog.list(market).into_iter().filter(chosen).collect();
+        let channels: Vec<Channel> = self.options.channels.iter().copied().filter(|channel| *channel != Channel::Instrument).collect();
+        let want = Want { market, channels: &channels, mode: self.options.mode, fallback: false, instruments: &instruments };
+        let plan = venue.exchange.plan(&venue.profile, &want);
+        for poll in plan.polls {
+            self.schedule(poll);
+        }
+        let mut by_path: BTreeMap<String, Vec<Topic>> = BTreeMap::new();
+        for topic in plan.topics {
+            if self.subscribed.insert((market, topic.ws_path.clone(), topic.name.clone())) {
+                by_path.entry(topic.ws_path.clone()).or_default().push(topic);
+            }
+        }
+        let host = venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
+        for (path, topics) in by_path {
+            let url = format!("{host}{path}");
+            for topics in topics.chunks(venue.profile.ws.topics_per_connection.max(1)) {
+                self.connect(market, &url, topics.to_vec());
+            }
+        }
+        self.shared.health().started = self.planned.len() == self.options.markets.len();
+    }
+
+    fn connect(&mut self, market: Market, url: &str, topics: Vec<Topic>) {
+        let connection = Connection {
+            shared: self.shared.clone(),
+            market,
+            url: url.to_owned(),
+            topics,
+            numbers: self.numbers.clone(),
+            connects: self.connects.clone(),
+            asks: self.ask.clone(),
+            stop: self.stop.clone(),
+            seed: self.rng.u64(..),
+        };
+        self.connections.spawn(connection.run());
+    }
+
+    /// Starts what is due; when to look again.
+    fn launch(&mut self) -> Option<Time> {
+        let now = self.shared.clock.now();
+        if now < self.asleep_until {
+            return Some(self.asleep_until);
+        }
+        let mut wake: Option<Time> = None;
+        let mut later = |at: Time| wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        // What a book waits for goes first.
+        let mut waiting = VecDeque::new();
+        while let Some((purpose, request, page)) = self.urgent.pop_front() {
+            if self.running.len() >= CONCURRENCY {
+                waiting.push_back((purpose, request, page));
+                continue;
+            }
+            match self.may_ask(now, &request) {
+                Ok(()) => self.ask(purpose, request, page),
+                Err(at) => {
+                    later(at);
+                    waiting.push_back((purpose, request, page));
+                }
+            }
+        }
+        self.urgent = waiting;
+        let due: Vec<(Time, String)> = self
+            .schedule
+            .iter()
+            .filter(|(_, s)| !s.poll.sweep && s.running == 0 && !s.is_over(self.options.once))
+            .map(|(key, s)| (s.due, key.clone()))
+            .collect();
+        for (at, key) in due {
+            let Some(scheduled) = self.schedule.get(&key) else { continue };
+            if at > now || self.running.len() >= CONCURRENCY {
+                later(at.max(now));
+                continue;
+            }
+            let request = scheduled.poll.request.clone();
+            match self.may_ask(now, &request) {
+                Ok(()) => self.start(now, &key),
+                Err(at) => later(at),
+            }
+        }
+        if let Some(at) = self.launch_sweeps(now) {
+            later(at);
+        }
+        // With all places taken, the next answer wakes us.
+        wake.filter(|_| self.running.len() < CONCURRENCY)
+    }
+
+    fn launch_sweeps(&mut self, now: Time) -> Option<Time> {
+        for _ in 0..self.sweep.len() {
+            if self.running.len() >= CONCURRENCY || (self.sweeping >= SWEEPING && !self.options.once) {
+                return None;
+            }
+            let key = self.sweep.front().cloned()?;
+            let Some(scheduled) = self.schedule.get(&key).filter(|s| !s.is_over(self.options.once)) else {
+                self.sweep.pop_front();
+                continue;
+            };
+            if scheduled.running > 0 || (scheduled.due > now && scheduled.attempts > 0) {
+                // The others need not wait for one that is slow or tried again.
+                self.sweep.rotate_left(1);
+                continue;
+            }
+            if scheduled.due > now {
+                // The rest is due later still.
+                return Some(scheduled.due);
+            }
+            let request = scheduled.poll.request.clone();
+            if !self.options.once
+                && let Some(Err(at)) = self.sweeps.get_mut(&request.limit).map(|budget| budget.spend(now, request.cost))
+            {
+                return Some(at);
+            }
+            if let Err(at) = self.may_ask(now, &request) {
+                return Some(at);
+            }
+            self.sweep.rotate_left(1);
+            self.start(now, &key);
+        }
+        None
+    }
+
+    /// Whether the circuit and the budget let a request through; if so, its cost is spent.
+    fn may_ask(&mut self, now: Time, request: &Request) -> Result<(), Time> {
+        let circuit = self.circuits.entry(request.endpoint.clone()).or_default();
+        if let State::Open(until) = circuit.state()
+            && now < until
+        {
+            return Err(until);
+        }
+        if let Some(budget) = self.budgets.get_mut(&request.limit) {
+            budget.spend(now, request.cost)?;
+        }
+        circuit.call(now)
+    }
+
+    fn start(&mut self, now: Time, key: &str) {
+        let Some(scheduled) = self.schedule.get_mut(key) else { return };
+        let every = scheduled.poll.every.unwrap_or_default().max(self.options.interval);
+        // On the grid of its own beginning: a slow answer does not shift the cycles after it.
+        scheduled.due = if scheduled.poll.sweep || now.since(scheduled.due) >= every { now + every } else { scheduled.due + every };
+        let request = scheduled.poll.request.clone();
+        self.ask(Purpose::Poll(key.to_owned()), request, false);
+    }
+
+    fn ask(&mut self, purpose: Purpose, request: Request, page: bool) {
+        if let Purpose::Poll(key) = &purpose
+            && let Some(scheduled) = self.schedule.get_mut(key)
+        {
+            scheduled.running += 1;
+            self.sweeping += usize::from(scheduled.poll.sweep);
+        }
+        let profile = &self.shared.venue.profile;
+        // A further page names its host already where the address was not under ours.
+        let url = if request.target.starts_with("http") { request.target.clone() } else { Http::url(profile, &request) };
+        let used_header = profile.limits.get(&request.limit).and_then(|limit| limit.used_header.clone());
+        let http = self.http.clone();
+        self.running.spawn(async move {
+            let result = http.send(url, &request, used_header.as_deref()).await;
+            Done { purpose, request, page, result }
+        });
+    }
+
+    async fn finished(&mut self, done: Done) {
+        let Done { purpose, request, page, result } = done;
+        let now = self.shared.clock.now();
+        let key = if let Purpose::Poll(key) = &purpose { Some(key.clone()) } else { None };
+        if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
+            scheduled.running -= 1;
+            self.sweeping -= usize::from(scheduled.poll.sweep);
+        }
+        let mut turn = std::mem::take(&mut self.turn);
+        let mut skipped = 0;
+        let outcome = match result {
+            Ok(answer) => {
+                self.measure(&request, &answer, now);
+                let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
+                decoded.map(|unchanged| skipped = unchanged)
+            }
+            Err(error) => Err(Refusal { kind: ErrorKind::Transient, message: error, until: None }),
+        };
+        self.count(&request, outcome.as_ref().err().map(|refusal| refusal.kind));
+        let seq = turn.events.iter().find_map(|event| if let Body::Book(book) = &event.body { book.seq.as_ref().and_then(Ident::as_number) } else { None });
+        let more = !turn.fetch.is_empty();
+        for next in turn.fetch.drain(..) {
+            self.urgent.push_back((purpose.clone(), next, true));
+        }
+        turn.controls.clear();
+        turn.send.clear();
+        turn.resync.clear();
+        self.shared.deliver(&mut turn.events, skipped).await;
+        self.turn = turn;
+        match (outcome, purpose) {
+            (Ok(()), Purpose::Poll(key)) => self.polled(&request, &key, more),
+            (Ok(()), Purpose::Snapshot(instrument, answer)) => {
+                self.succeeded(&request);
+                drop(answer.send(Snapshot { instrument, seq }));
+            }
+            (Err(refusal), Purpose::Poll(key)) => self.refused(now, &request, &key, &refusal),
+            (Err(refusal), Purpose::Snapshot(instrument, answer)) => {
+                self.react(now, &request, &refusal);
+                if refusal.kind != ErrorKind::Rejected {
+                    drop(answer.send(Snapshot { instrument, seq: None }));
+                }
+            }
+        }
+    }
+
+    /// Decodes an answer; how many unchanged states were passed over.
+    fn decode(&mut self, request: &Request, answer: &Answer, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
+        let received = Clock::wall();
+        if let Some(tap) = &self.shared.tap {
+            tap.take(Capture {
+                received,
+                venue: self.shared.name().to_owned(),
+                market: Some(request.market),
+                conn: None,
+                source: format!("{} {}", request.method.as_str(), answer.url),
+                request: request.body.clone(),
+                status: Some(answer.status),
+                payload: answer.body.to_vec(),
+            });
+        }
+        let scheduled = key.and_then(|key| self.schedule.get(key));
+        let memo = scheduled.and_then(|scheduled| scheduled.memo.as_ref());
+        let channels = scheduled.map_or(0, |scheduled| scheduled.poll.channels.len() as u64);
+        let Some(feed) = self.feeds.get_mut(&request.market) else { return Ok(0) };
+        let reply = Reply {
+            method: request.method,
+            url: &answer.url,
+            request: request.body.as_deref(),
+            status: answer.status,
+            retry_after: answer.retry_after,
+            payload: &answer.body,
+            memo,
+        };
+        feed.reply(received, &reply, turn)?;
+        Ok(memo.map_or(0, |memo| memo.commit() * channels))
+    }
+
+    fn measure(&mut self, request: &Request, answer: &Answer, now: Time) {
+        let labels = [("venue", self.shared.name().to_owned()), ("endpoint", request.endpoint.clone())];
+        metrics::histogram!("collector_http_request_duration_seconds", &labels).record(answer.took.as_secs_f64());
+        if let (Some(used), Some(budget)) = (answer.used, self.budgets.get_mut(&request.limit)) {
+            budget.observe(now, used);
+        }
+        if let Some(budget) = self.budgets.get_mut(&request.limit) {
+            let (used, _) = budget.usage(now);
+            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+            metrics::gauge!("collector_limit_used", "venue" => self.shared.name().to_owned(), "limit" => request.limit.clone()).set(used as f64);
+        }
+    }
+
+    fn count(&self, request: &Request, error: Option<ErrorKind>) {
+        let outcome = error.map_or("ok", ErrorKind::as_str);
+        let labels = [("venue", self.shared.name().to_owned()), ("endpoint", request.endpoint.clone()), ("outcome", outcome.to_owned())];
+        metrics::counter!("collector_http_requests_total", &labels).increment(1);
+    }
+
+    fn succeeded(&mut self, request: &Request) {
+        self.circuits.entry(request.endpoint.clone()).or_default().success();
+        self.shared.problem(&problem_of(request), None);
+    }
+
+    fn polled(&mut self, request: &Request, key: &str, more: bool) {
+        self.succeeded(request);
+        let Some(scheduled) = self.schedule.get_mut(key) else { return };
+        scheduled.attempts = 0;
+        scheduled.pauses.reset();
+        let complete = !more && scheduled.running == 0 && !self.urgent.iter().any(|(purpose, ..)| matches!(purpose, Purpose::Poll(other) if other == key));
+        if !complete {
+            return;
+        }
+        scheduled.done = true;
+        if scheduled.poll.channels.contains(&Channel::Instrument) && self.planned.get(&request.market) != Some(&self.shared.venue.catalog.version()) {
+            self.plan(request.market);
+        }
+    }
+
+    fn refused(&mut self, now: Time, request: &Request, key: &str, refusal: &Refusal) {
+        let retry_at = self.react(now, request, refusal);
+        let Some(scheduled) = self.schedule.get_mut(key) else { return };
+        scheduled.attempts += 1;
+        if refusal.kind == ErrorKind::Rejected && scheduled.poll.request.instrument.is_some() {
+            // A symbol that the venue does not know costs only itself.
+            scheduled.dropped = true;
+            return;
+        }
+        let gives_up = self.options.once && (scheduled.attempts >= ATTEMPTS || matches!(refusal.kind, ErrorKind::Rejected | ErrorKind::GeoBlocked));
+        if gives_up {
+            scheduled.done = true;
+            scheduled.dropped = true;
+            self.shared.health().failed += 1;
+            return;
+        }
+        scheduled.due = retry_at.unwrap_or_else(|| now + scheduled.pauses.next_pause());
+    }
+
+    /// Does what the one table of reactions says; when to try again, if that is known.
+    fn react(&mut self, now: Time, request: &Request, refusal: &Refusal) -> Option<Time> {
+        let circuit = self.circuits.entry(request.endpoint.clone()).or_default();
+        let wall = Clock::wall();
+        let until = |default: Duration| now + refusal.until.map_or(default, |until| until.since(wall));
+        let retry_at = match refusal.kind.reaction() {
+            Reaction::BackOff => {
+                circuit.failure(now);
+                None
+            }
+            Reaction::Wait(default) => {
+                circuit.neutral();
+                let until = until(default);
+                if let Some(budget) = self.budgets.get_mut(&request.limit) {
+                    budget.block(until);
+                }
+                Some(until)
+            }
+            Reaction::Sleep(default) => {
+                circuit.neutral();
+                self.asleep_until = self.asleep_until.max(until(default));
+                Some(self.asleep_until)
+            }
+            Reaction::Stop => {
+                circuit.neutral();
+                // Asked again now and then: the place may change, the venue too.
+                self.asleep_until = now + Duration::from_mins(10);
+                Some(self.asleep_until)
+            }
+            Reaction::Drop | Reaction::GoOn => {
+                circuit.neutral();
+                None
+            }
+        };
+        let problem = problem_of(request);
+        let known = self.shared.health().problems.contains_key(&problem);
+        if !known {
+            let url = Http::url(&self.shared.venue.profile, request);
+            tracing::warn!(venue = self.shared.name(), url, "{refusal}");
+        }
+        self.shared.problem(&problem, Some(refusal.to_string()));
+        retry_at
+    }
+
+    fn tell_health(&self) {
+        let worst = |a: State, b: State| if matches!(a, State::Open(_)) || b == State::Closed { a } else { b };
+        let circuit = self.circuits.values().map(Circuit::state).fold(State::Closed, worst);
+        let mut health = self.shared.health();
+        if health.circuit != Some(circuit) {
+            health.circuit = Some(circuit);
+            let value = match circuit {
+                State::Closed => 0.0,
+                State::HalfOpen => 1.0,
+                State::Open(_) => 2.0,
+            };
+            metrics::gauge!("collector_circuit_state", "venue" => self.shared.name().to_owned()).set(value);
+        }
+    }
+}
+
+/// What a request's failure is called in the venue's health: one for all instruments of an endpoint.
+fn problem_of(request: &Request) -> String {
+    format!("{} {}", request.market, request.endpoint)
+}

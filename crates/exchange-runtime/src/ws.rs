@@ -1,0 +1,251 @@
+//! The driver of a connection: bytes between a socket and a [`Session`], which decides everything.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use exchange_core::budget::Budget;
+use exchange_core::capture::Capture;
+use exchange_core::circuit::BackOff;
+use exchange_core::feed::Turn;
+use exchange_core::session::{Close, Happened};
+use exchange_core::{Event, Instrument, Market, Request, Session, Topic};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::clock::Clock;
+use crate::shared::{Numbers, Shared, stopped};
+
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses between attempts to connect.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+/// A connection that lasted so long was a good one: the next pause is the first again.
+const STABLE: Duration = Duration::from_mins(1);
+/// Frames that are decoded before their events go on: enough to hash side by side, few enough not to wait.
+const FRAMES_PER_BATCH: usize = 256;
+/// The read buffer is zeroed before each read: larger costs time, smaller costs system calls.
+const READ_BUFFER: usize = 16 << 10;
+
+/// How the runtime's connections are set up.
+pub fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(READ_BUFFER)
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A book's snapshot that a connection wants fetched.
+pub(crate) struct Ask {
+    pub(crate) request: Request,
+    pub(crate) answer: mpsc::UnboundedSender<Snapshot>,
+}
+
+/// What became of it: the snapshot's sequence number, or nothing.
+pub(crate) struct Snapshot {
+    pub(crate) instrument: Arc<Instrument>,
+    pub(crate) seq: Option<u64>,
+}
+
+/// One connection, over all its reconnects.
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) market: Market,
+    pub(crate) url: String,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) numbers: Arc<Numbers>,
+    pub(crate) connects: Arc<Mutex<Budget>>,
+    pub(crate) asks: mpsc::UnboundedSender<Ask>,
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) seed: u64,
+}
+
+/// Why a connection ended.
+enum End {
+    /// Everything ends.
+    Stopped,
+    /// The session asked for it.
+    Closed(Close),
+    /// It broke, or the venue closed it.
+    Broken(String),
+}
+
+impl Connection {
+    /// Keeps the connection up until the end.
+    pub(crate) async fn run(mut self) {
+        let mut pauses = BackOff::new(RECONNECT.0, RECONNECT.1, self.seed, Instant::now());
+        let problem = format!("{} {}", self.market, self.url);
+        let reconnects = metrics::counter!("collector_reconnects_total", "venue" => self.shared.name().to_owned());
+        loop {
+            if !self.may_connect().await {
+                return;
+            }
+            let began = Instant::now();
+            let end = match self.connect().await {
+                Ok(socket) => {
+                    self.shared.problem(&problem, None);
+                    self.shared.health().connections += 1;
+                    let end = self.serve(socket).await;
+                    self.shared.health().connections -= 1;
+                    end
+                }
+                Err(error) => End::Broken(error),
+            };
+            if began.elapsed() >= STABLE {
+                pauses.reset();
+            }
+            let why = match end {
+                End::Stopped => return,
+                // A planned reconnect is no fault, and does not wait.
+                End::Closed(Close::Expected) => {
+                    pauses.reset();
+                    continue;
+                }
+                End::Closed(Close::Silent) => "nothing arrived for too long".to_owned(),
+                End::Broken(why) => why,
+            };
+            reconnects.increment(1);
+            let pause = pauses.next_pause();
+            tracing::warn!(venue = self.shared.name(), url = self.url, "connection lost, next attempt in {:.1} s: {why}", pause.as_secs_f64());
+            self.shared.problem(&problem, Some(why));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut self.stop) => return,
+            }
+        }
+    }
+
+    /// Waits until the venue allows another connection; `false` if everything ends first.
+    async fn may_connect(&mut self) -> bool {
+        loop {
+            if *self.stop.borrow() {
+                return false;
+            }
+            let now = self.shared.clock.now();
+            let spent = self.connects.lock().unwrap_or_else(PoisonError::into_inner).spend(now, 1);
+            let Err(at) = spent else { return true };
+            tokio::select! {
+                () = tokio::time::sleep(self.shared.clock.until(at)) => {}
+                () = stopped(&mut self.stop) => return false,
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Socket, String> {
+        let connecting = tokio_tungstenite::connect_async_with_config(&self.url, Some(websocket_config()), true);
+        tokio::select! {
+            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => match connected {
+                Ok(Ok((socket, _))) => Ok(socket),
+                Ok(Err(error)) => Err(format!("cannot connect: {error}")),
+                Err(_) => Err("no connection in time".to_owned()),
+            },
+            () = stopped(&mut self.stop) => Err("stopped".to_owned()),
+        }
+    }
+
+    async fn serve(&mut self, mut socket: Socket) -> End {
+        let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, self.topics.clone());
+        let conn = self.numbers.next();
+        let source = format!("ws {}", self.url);
+        let mut turn = Turn::default();
+        let (answer, mut answers) = mpsc::unbounded_channel();
+        session.handle(self.shared.clock.now(), Happened::Opened, &mut turn);
+        let end = loop {
+            if let Err(error) = self.carry_out(&mut turn, &mut socket, &answer).await {
+                break End::Broken(error.to_string());
+            }
+            if let Some(close) = session.close() {
+                break End::Closed(close);
+            }
+            let wake = self.shared.clock.until(session.wake_at());
+            tokio::select! {
+                message = socket.next() => {
+                    let mut next = message;
+                    let mut frames = 0;
+                    // What has arrived already goes with it.
+                    let broken = loop {
+                        match next {
+                            Some(Ok(message)) => self.take(&mut session, &message, conn, &source, &mut turn),
+                            Some(Err(error)) => break Some(error.to_string()),
+                            None => break Some("the venue closed the connection".to_owned()),
+                        }
+                        frames += 1;
+                        if frames == FRAMES_PER_BATCH {
+                            break None;
+                        }
+                        match socket.next().now_or_never() {
+                            Some(another) => next = another,
+                            None => break None,
+                        }
+                    };
+                    // A connection that is never idle still has its pings to send.
+                    let now = self.shared.clock.now();
+                    if session.wake_at() <= now {
+                        session.handle(now, Happened::Woken, &mut turn);
+                    }
+                    if let Some(why) = broken {
+                        self.shared.deliver(&mut turn.events, 0).await;
+                        break End::Broken(why);
+                    }
+                }
+                Some(Snapshot { instrument, seq }) = answers.recv() => {
+                    let now = self.shared.clock.now();
+                    match seq {
+                        Some(seq) => session.snapshot(now, &instrument, seq),
+                        None => session.snapshot_failed(now, &instrument),
+                    }
+                }
+                () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
+                () = stopped(&mut self.stop) => break End::Stopped,
+            }
+        };
+        if !matches!(end, End::Stopped) {
+            let mut gaps: Vec<Event> = Vec::new();
+            session.lost(Clock::wall(), &mut gaps);
+            self.shared.deliver(&mut gaps, 0).await;
+        }
+        // The venue has at most a moment to say good-bye, too.
+        let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close(None)).await;
+        end
+    }
+
+    #[inline]
+    fn take(&self, session: &mut Session, message: &Message, conn: u64, source: &str, turn: &mut Turn) {
+        let payload: &[u8] = match message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+            _ => return session.handle(self.shared.clock.now(), Happened::Pulse, turn),
+        };
+        let received = Clock::wall();
+        session.handle(self.shared.clock.now(), Happened::Frame { received, payload }, turn);
+        if let Some(tap) = &self.shared.tap {
+            tap.take(Capture {
+                received,
+                venue: self.shared.name().to_owned(),
+                market: Some(self.market),
+                conn: Some(conn),
+                source: source.to_owned(),
+                request: None,
+                status: None,
+                payload: payload.to_vec(),
+            });
+        }
+    }
+
+    async fn carry_out(&self, turn: &mut Turn, socket: &mut Socket, answer: &mpsc::UnboundedSender<Snapshot>) -> Result<(), WsError> {
+        for request in turn.fetch.drain(..) {
+            // The actor outlives its connections; when it ends, so does everything.
+            drop(self.asks.send(Ask { request, answer: answer.clone() }));
+        }
+        if !turn.send.is_empty() {
+            for frame in turn.send.drain(..) {
+                socket.feed(if frame.is_empty() { Message::Ping(bytes::Bytes::new()) } else { Message::text(frame) }).await?;
+            }
+            socket.flush().await?;
+        }
+        self.shared.deliver(&mut turn.events, 0).await;
+        Ok(())
+    }
+}
