@@ -1,0 +1,330 @@
+//! The command line: names and help of all commands and flags. What a value means is checked in
+//! [`crate::settings`], where values from files and variables are checked as well.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::Given;
+
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (schema {})", env!("CARGO_PKG_VERSION"), exchange_core::event::SCHEMA));
+
+/// Collects market data of exchanges: every price, funding rate, open interest, trade and book change.
+///
+/// Data goes to standard output or into sinks, everything for people to standard error. Exit status: 0 done, 1 failed
+/// while running, 2 wrong usage or configuration, 3 some input could not be decoded.
+#[derive(Debug, Parser)]
+#[command(name = "collector", version = VERSION.as_str(), propagate_version = true, after_help = "Example:\n  collector run --exchanges bybit,binance")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Collect: poll and stream venues, into sinks
+    #[command(
+        after_help = "Examples:\n  collector run --exchanges bybit,binance\n  collector run --exchanges bybit --channels trade,book --symbols 'BTC/*' --sink stdout:\n  collector run --simulate --exchanges all --once --sink stdout:"
+    )]
+    Run(RunArgs),
+    /// Captures in, events out, without a network
+    #[command(after_help = "Example:\n  collector decode capture.ndjson.zst | jq .type | sort | uniq -c")]
+    Decode(DecodeArgs),
+    /// Serve simulated venues over loopback HTTP and WebSocket
+    #[command(after_help = "Example:\n  collector sim --exchanges bybit,binance --listen 127.0.0.1:9000 --symbols 100 --rate 20000 --truth truth.ndjson")]
+    Sim(SimArgs),
+    /// List the instruments of venues
+    #[command(after_help = "Example:\n  collector instruments --exchanges bybit --markets linear --symbols 'BTC/*'")]
+    Instruments(InstrumentsArgs),
+    /// List the venues and what each supports
+    #[command(after_help = "Example:\n  collector venues --json | jq '.[].name'")]
+    Venues(VenuesArgs),
+    /// Validate a configuration and print it merged, with where each value came from
+    #[command(after_help = "Example:\n  collector check --config collector.toml --profile prod")]
+    Check(RunArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  collector completions bash > ~/.local/share/bash-completion/completions/collector")]
+    Completions(CompletionsArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub(crate) struct ConfigArgs {
+    /// TOML, YAML or JSON by its ending [default: collector.toml if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A profile of the configuration: dev, staging, prod, or your own [default: `$COLLECTOR_PROFILE`]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// One value of the configuration, such as `venues.bybit.rest_url=http://127.0.0.1:9000/bybit`; repeatable; wins over file and environment
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Format of the log on standard error: text or json [default: by whether it is a terminal]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log: Option<String>,
+}
+
+/// Which instruments of which venues.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChoiceArgs {
+    /// Venues, comma separated; `all`
+    #[arg(long, value_name = "LIST")]
+    pub(crate) exchanges: Vec<String>,
+    /// Markets: spot, linear, inverse [default: linear]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) markets: Vec<String>,
+    /// Unified symbols, `*` allowed: `BTC/*`, `ETH/USDT:USDT` [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) symbols: Vec<String>,
+}
+
+/// Flags of `run` and `check`.
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line, each with a name of its own")]
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RunArgs {
+    /// Which instruments.
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+    /// Event types: `ticker,quote,mark,funding,funding_settled,open_interest,trade,book,liquidation,candle:1m,instrument` [default: `ticker,mark,funding,open_interest`]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) channels: Vec<String>,
+    /// How data is had: poll (REST), stream (WebSocket) or auto, which `collector venues` explains [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<String>,
+    /// Time between poll cycles [default: 5s]
+    #[arg(long, value_name = "DUR")]
+    pub(crate) interval: Option<String>,
+    /// One full poll cycle of everything asked for, then stop; implies --mode poll
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Stop in an orderly way after this long [default: never]
+    #[arg(long = "for", value_name = "DUR")]
+    pub(crate) stop_after: Option<String>,
+    /// Where events go; repeatable: `stdout:`, `file:DIR` [default: `file:./data`]
+    #[arg(long, value_name = "URI")]
+    pub(crate) sink: Vec<String>,
+    /// Pass on unchanged states too
+    #[arg(long)]
+    pub(crate) all_events: bool,
+    /// Emit each state whole, from the last known values
+    #[arg(long)]
+    pub(crate) fold: bool,
+    /// Also write what the venues sent, byte for byte
+    #[arg(long, value_name = "DIR")]
+    pub(crate) capture: Option<String>,
+    /// Run against simulated venues inside the process: no network needed (keys `sim.symbols`, `sim.rate` … as the flags of `collector sim`)
+    #[arg(long)]
+    pub(crate) simulate: bool,
+    /// Take every N-th share of the instruments (I from 0), for several collectors side by side [default: 0/1]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<String>,
+    /// What must survive a restart: bans and budgets, progress [default: `$XDG_STATE_HOME/collector`]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<String>,
+    /// Whose progress in the state directory [default: from its venues and sinks]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Address of /metrics, /healthz, /readyz and /api; `off` [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Flags of `decode`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DecodeArgs {
+    /// Captures, plain or zstd-compressed [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Exit with 0 in spite of lines that could not be decoded
+    #[arg(long)]
+    pub(crate) lenient: bool,
+    /// Emit each state whole, from the last known values
+    #[arg(long)]
+    pub(crate) fold: bool,
+}
+
+/// Flags of `sim`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SimArgs {
+    /// Venues, comma separated; `all`
+    #[arg(long, value_name = "LIST")]
+    pub(crate) exchanges: Vec<String>,
+    /// Address of the server; each venue is under /NAME [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Instruments in each market [default: 50]
+    #[arg(long, value_name = "N")]
+    pub(crate) symbols: Option<String>,
+    /// Events a second, of all venues together [default: 1000]
+    #[arg(long, value_name = "EVENTS_PER_S")]
+    pub(crate) rate: Option<String>,
+    /// What chance begins with: the same seed, the same market [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<String>,
+    /// What each answer takes [default: 0s]
+    #[arg(long, value_name = "DUR")]
+    pub(crate) latency: Option<String>,
+    /// What goes wrong, and when
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<String>,
+    /// Write every event that was served as an event line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) truth: Option<String>,
+    /// Stop after this long [default: never]
+    #[arg(long = "for", value_name = "DUR")]
+    pub(crate) stop_after: Option<String>,
+    /// Serve captures of any venue instead of the seeded market
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) play: Vec<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Flags of `instruments`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct InstrumentsArgs {
+    /// Which instruments.
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArgs,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Flags of `venues`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct VenuesArgs {
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+impl ConfigArgs {
+    fn given(&self) -> Given {
+        let given = Given { config: self.config.clone(), profile: self.profile.clone(), set: self.set.clone(), ..Given::default() };
+        given.text("--log", &["log"], self.log.as_deref())
+    }
+}
+
+impl ChoiceArgs {
+    fn add_to(&self, given: Given) -> Given {
+        given.list("--exchanges", &["exchanges"], &self.exchanges).list("--markets", &["markets"], &self.markets).list("--symbols", &["symbols"], &self.symbols)
+    }
+}
+
+impl RunArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.choice
+            .add_to(self.config.given())
+            .list("--channels", &["channels"], &self.channels)
+            .text("--mode", &["mode"], self.mode.as_deref())
+            .text("--interval", &["interval"], self.interval.as_deref())
+            .switch("--once", &["once"], self.once)
+            .text("--for", &["for"], self.stop_after.as_deref())
+            .list("--sink", &["sinks"], &self.sink)
+            .switch("--all-events", &["all_events"], self.all_events)
+            .switch("--fold", &["fold"], self.fold)
+            .text("--capture", &["capture"], self.capture.as_deref())
+            .switch("--simulate", &["simulate"], self.simulate)
+            .text("--shard", &["shard"], self.shard.as_deref())
+            .text("--state", &["state"], self.state.as_deref())
+            .text("--name", &["name"], self.name.as_deref())
+            .text("--listen", &["listen"], self.listen.as_deref())
+    }
+}
+
+impl SimArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.config
+            .given()
+            .list("--exchanges", &["exchanges"], &self.exchanges)
+            .text("--listen", &["sim", "listen"], self.listen.as_deref())
+            .text("--symbols", &["sim", "symbols"], self.symbols.as_deref())
+            .text("--rate", &["sim", "rate"], self.rate.as_deref())
+            .text("--seed", &["sim", "seed"], self.seed.as_deref())
+            .text("--latency", &["sim", "latency"], self.latency.as_deref())
+            .text("--faults", &["sim", "faults"], self.faults.as_deref())
+            .text("--truth", &["sim", "truth"], self.truth.as_deref())
+            .text("--for", &["for"], self.stop_after.as_deref())
+            .list("--play", &["sim", "play"], &self.play)
+    }
+}
+
+impl InstrumentsArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.choice.add_to(self.config.given())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::config::{KEYS, SIM_KEYS};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{} has no example", command.get_name())).to_string();
+            assert!(help.contains(&format!("collector {}", command.get_name())), "{help}");
+        }
+    }
+
+    /// Flags that say where values are, rather than being one.
+    const NO_KEYS: [&str; 6] = ["config", "profile", "set", "help", "version", "sink"];
+
+    #[test]
+    fn every_flag_is_a_key() {
+        let command = Cli::command();
+        let flags = |name: &str| -> Vec<String> {
+            let command = command.find_subcommand(name).unwrap();
+            command
+                .get_arguments()
+                .filter_map(|argument| argument.get_long())
+                .map(|flag| flag.replace('-', "_"))
+                .filter(|flag| !NO_KEYS.contains(&flag.as_str()))
+                .collect()
+        };
+        for flag in flags("run") {
+            assert!(KEYS.contains(&flag.as_str()), "{flag}");
+        }
+        for flag in flags("sim") {
+            assert!(SIM_KEYS.contains(&flag.as_str()) || ["exchanges", "for", "log"].contains(&flag.as_str()), "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_version_names_the_schema() {
+        let text = Cli::command().render_version();
+        assert_eq!(text, format!("collector {} (schema 1)\n", env!("CARGO_PKG_VERSION")));
+    }
+}

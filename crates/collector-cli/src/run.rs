@@ -1,0 +1,260 @@
+//! `collector run`: the main job, from settings to an exit status.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use exchange_core::{Channel, Instrument, Market, Venue};
+use exchange_runtime::{Chooser, Collector, Monitor, Summary};
+use exchange_sinks::SinkErrorKind;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::live;
+use crate::logging::{self, Voice};
+use crate::serve;
+use crate::settings::Settings;
+
+/// Runs until the end. What is wrong before anything started is exit status 2, as a [`Usage`].
+pub(crate) fn run(settings: &Settings, venues: &[Venue]) -> anyhow::Result<ExitCode> {
+    let served = served_channels(settings, venues)?;
+    let _lock = lock(settings)?;
+    let voice = logging::start(settings.log, settings.sinks.iter().any(exchange_sinks::SinkUri::is_stdout));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let status = runtime.block_on(collect(settings, served, voice));
+    // Nothing that still hangs on a socket is worth waiting for.
+    runtime.shutdown_background();
+    status
+}
+
+/// Wrong usage, found after the configuration was read: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Names what is asked for in vain, once; leaves out venues that serve nothing of it.
+fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<Venue>> {
+    let mut served = Vec::new();
+    for venue in venues {
+        let name = &venue.profile.name;
+        let mut any = false;
+        let mut lacking: BTreeSet<(Channel, Market)> = BTreeSet::new();
+        for &market in &settings.markets {
+            if !venue.profile.markets.contains_key(&market) {
+                eprintln!("{name}: has no {market} market");
+                continue;
+            }
+            let unserved = exchange_runtime::unserved(venue, market, &settings.channels, settings.mode);
+            any |= unserved.len() < settings.channels.len();
+            lacking.extend(unserved.into_iter().map(|channel| (channel, market)));
+        }
+        let how = match settings.mode {
+            exchange_core::Mode::Poll => " by REST",
+            exchange_core::Mode::Stream => " by WebSocket",
+            exchange_core::Mode::Auto => "",
+        };
+        for &channel in &settings.channels {
+            let markets: Vec<&str> = lacking.iter().filter(|(lacks, _)| *lacks == channel).map(|(_, market)| market.as_str()).collect();
+            if !markets.is_empty() {
+                eprintln!("{name}: does not serve {channel}{how} for {}: left out", markets.join(", "));
+            }
+        }
+        if any {
+            served.push(venue.clone());
+        }
+    }
+    if served.is_empty() {
+        return Err(Usage("nothing is left to collect: see `collector venues` for what each venue serves".into()).into());
+    }
+    Ok(served)
+}
+
+/// One collector a name: two would write the same progress.
+fn lock(settings: &Settings) -> anyhow::Result<Option<File>> {
+    let Some(name) = &settings.name else { return Ok(None) };
+    std::fs::create_dir_all(&settings.state).map_err(|error| Usage(format!("cannot use `{}` as the state directory: {error}", settings.state.display())))?;
+    let path = settings.state.join(format!("{name}.lock"));
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| Usage(format!("cannot open `{}`: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Usage(format!("a collector named `{name}` is running already: choose another --name (or stop it)")).into()),
+        Err(TryLockError::Error(error)) => Err(Usage(format!("cannot lock `{}`: {error}", path.display())).into()),
+    }
+}
+
+fn chooser(settings: &Settings) -> Option<Chooser> {
+    let (symbols, shard) = (settings.symbols.clone(), settings.shard);
+    if symbols.is_all() && shard.count == 1 {
+        return None;
+    }
+    Some(Arc::new(move |instrument: &Instrument| {
+        let asked = symbols.is_all() || instrument.symbol.as_deref().is_some_and(|symbol| symbols.matches(symbol));
+        asked && instrument.shard(shard.count) == shard.index
+    }))
+}
+
+async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice) -> anyhow::Result<ExitCode> {
+    let listener = listen(settings).await?;
+    let simulator = if settings.simulate { Some(simulate(settings, &mut venues)?) } else { None };
+    let recorder = serve::install_recorder()?;
+    tokio::spawn(serve::keep_up(recorder.clone()));
+    let mut builder = Collector::builder()
+        .markets(settings.markets.iter().copied())
+        .channels(settings.channels.iter().copied())
+        .mode(settings.mode)
+        .interval(settings.interval)
+        .once(settings.once)
+        .all_events(settings.all_events)
+        .fold(settings.fold)
+        .capture(settings.capture.clone());
+    for sink in &settings.sinks {
+        builder = builder.sink(sink.open().map_err(|error| Usage(error.to_string()))?);
+    }
+    if let Some(chooser) = chooser(settings) {
+        builder = builder.choose(chooser);
+    }
+    for venue in &venues {
+        builder = builder.venue(venue.clone());
+    }
+    // Before anything can be asked of the venues: a signal is never lost.
+    let mut signals = Signals::new()?;
+    let mut collector = builder.start().map_err(|error| Usage(format!("{:#}", anyhow::Error::from(error))))?;
+    if let Some(listener) = listener {
+        let address = listener.local_addr()?;
+        serve::start(listener, recorder, collector.monitor());
+        tracing::info!(%address, "serving /metrics, /healthz, /readyz, /api/digest");
+    }
+    let lines = if let Voice::Live(lines) = &voice { Some(lines.clone()) } else { None };
+    let live = lines.clone().map(|lines| tokio::spawn(live::show(collector.monitor(), lines)));
+    let patterns = tokio::spawn(warn_of_unmatched(settings.symbols.clone(), venues.clone(), collector.monitor()));
+
+    let over = async {
+        match settings.stop_after {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut sink_error = None;
+    let failed = collector.sink_failed();
+    tokio::select! {
+        () = collector.finished() => {}
+        () = over => {}
+        _ = signals.next() => {}
+        error = failed => sink_error = Some(error),
+    }
+    // From here on a second signal ends everything at once.
+    tokio::spawn(async move {
+        let status = signals.next().await;
+        std::process::exit(status);
+    });
+    patterns.abort();
+    let summary = collector.stop().await;
+    if let Some(live) = live {
+        live.abort();
+        if let Some(lines) = lines {
+            // What was shown last may be cleared; the summary follows.
+            let _cleared = lines.clear();
+        }
+    }
+    if let Some(simulator) = simulator {
+        simulator.shutdown().await?;
+    }
+    Ok(report(settings, &summary, sink_error.as_ref().is_some_and(|error| error.kind() != SinkErrorKind::Closed)))
+}
+
+/// Takes the address of metrics and health, before anything is asked of anyone.
+async fn listen(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = settings.listen.address else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if settings.listen.is_default => {
+            tracing::warn!(%address, %error, "metrics and health are not served (choose another --listen)");
+            Ok(None)
+        }
+        Err(error) => Err(Usage(format!("cannot listen on {address}: {error}")).into()),
+    }
+}
+
+/// Starts the simulated venues, and points the venues at them.
+fn simulate(settings: &Settings, venues: &mut [Venue]) -> anyhow::Result<venue_sim::Handle> {
+    let names = venues.iter().map(|venue| venue.profile.name.clone()).collect();
+    let simulator = venue_sim::start(&crate::sim::config(&settings.sim, names, None))?;
+    for venue in venues {
+        let mut profile = (*venue.profile).clone();
+        for surface in profile.markets.values_mut() {
+            surface.rest = format!("http://{}/{}", simulator.address(), profile.name);
+            surface.ws = format!("ws://{}/{}", simulator.address(), profile.name);
+        }
+        *venue = Venue::new(venue.exchange, profile);
+    }
+    Ok(simulator)
+}
+
+/// A pattern that matches no instrument of any venue is probably a slip.
+async fn warn_of_unmatched(symbols: crate::settings::SymbolFilter, venues: Vec<Venue>, monitor: Monitor) {
+    if symbols.is_all() {
+        return;
+    }
+    while !monitor.status().iter().all(|status| status.health.started) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let known: Vec<Arc<Instrument>> = venues.iter().flat_map(|venue| Market::ALL.into_iter().flat_map(|market| venue.catalog.list(market))).collect();
+    let known: Vec<&str> = known.iter().filter_map(|instrument| instrument.symbol.as_deref()).collect();
+    for pattern in symbols.unmatched(&known) {
+        tracing::warn!("`{pattern}` matches no instrument: `collector instruments` lists them");
+    }
+}
+
+/// The last lines of a run: what became of each venue.
+fn report(settings: &Settings, summary: &Summary, sink_failed: bool) -> ExitCode {
+    let mut failed = sink_failed;
+    for (name, venue) in &summary.venues {
+        let counts = &venue.counts;
+        eprintln!(
+            "{name}: {} events, {} unchanged, {} duplicates, {} gaps, {} errors",
+            counts.events, counts.unchanged, counts.duplicates, counts.gaps, counts.errors
+        );
+        if settings.once && (venue.failed > 0 || !venue.problems.is_empty()) {
+            failed = true;
+            for (what, why) in &venue.problems {
+                eprintln!("{name}: {what}: {why}");
+            }
+        }
+    }
+    for (name, error) in &summary.sink_errors {
+        if error.kind() != SinkErrorKind::Closed {
+            failed = true;
+            eprintln!("{name}: {error}");
+        }
+    }
+    if let Some(error) = &summary.capture_error {
+        failed = true;
+        eprintln!("the captures are not complete: {error}");
+    }
+    ExitCode::from(u8::from(failed))
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for one; the exit status that it asks for where it cuts things short.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+}
