@@ -1,0 +1,119 @@
+//! Decoding, against the fastest way to look at the same bytes: `sonic-rs` skipping them.
+
+mod support;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use collector::core::feed::{Reply, Turn};
+use collector::core::memo::Memo;
+use collector::core::pipeline::Everything;
+use collector::core::profile::Method;
+use collector::core::{Feed, Market, Pipeline, Sealer, Time};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use serde::de::IgnoredAny;
+
+/// Messages whose events are sealed together: what a busy connection reads at once.
+const TOGETHER: usize = 256;
+
+fn ws(c: &mut Criterion, name: &'static str, url: &str) {
+    let messages = support::mix(name);
+    let venue = support::venue(name, support::SYMBOLS);
+    let mut group = c.benchmark_group(format!("ws/{name}_mix"));
+    group.throughput(Throughput::Elements(messages.len() as u64)).sample_size(10);
+    group.bench_function("skip", |b| {
+        b.iter(|| {
+            for message in messages {
+                black_box(sonic_rs::from_slice::<IgnoredAny>(message.as_bytes()).expect("JSON"));
+            }
+        });
+    });
+    for (label, seal) in [("decode", false), ("decode_id", true)] {
+        group.bench_function(label, |b| {
+            b.iter(|| {
+                let mut feed = Feed::new(venue.clone(), Market::Linear);
+                let mut sealer = Sealer::default();
+                let mut turn = Turn::default();
+                let mut events = 0;
+                for together in messages.chunks(TOGETHER) {
+                    for message in together {
+                        feed.frame(Time::from_millis(1), url, message.as_bytes(), &mut turn);
+                    }
+                    if seal {
+                        sealer.seal(&mut turn.events);
+                    }
+                    events += turn.events.len();
+                    black_box(&turn.events);
+                    turn.events.clear();
+                    turn.controls.clear();
+                    turn.resync.clear();
+                }
+                assert!(events >= messages.len(), "each message is at least one event");
+            });
+        });
+    }
+    group.finish();
+}
+
+fn mixes(c: &mut Criterion) {
+    ws(c, "binance", "wss://fstream.binance.com/public/stream");
+    ws(c, "bybit", "wss://stream.bybit.com/v5/public/linear");
+}
+
+/// The body with another envelope time, and, if asked, 20 of its 600 records changed.
+fn variant(body: &str, n: u64, change: bool) -> String {
+    let at = body.rfind("\"time\":").expect("an envelope time") + 7;
+    let mut text = format!("{}{}}}", &body[..at], 1_767_225_600_000 + n);
+    let mut from = 0;
+    let mut record = 0;
+    while let Some(found) = text[from..].find("\"lastPrice\":\"").filter(|_| change) {
+        from += found + 13;
+        if record % 30 == 0 {
+            text.replace_range(from..=from, &(1 + n % 9).to_string());
+        }
+        record += 1;
+    }
+    text
+}
+
+fn rest(c: &mut Criterion) {
+    let body = support::bybit_tickers(600);
+    let body = body.trim();
+    let venue = support::venue("bybit", 600);
+    let url = "https://api.bybit.com/v5/market/tickers?category=linear";
+    let mut group = c.benchmark_group("rest/bybit_tickers");
+    group.throughput(Throughput::Bytes(body.len() as u64));
+    group.bench_function("skip", |b| b.iter(|| black_box(sonic_rs::from_slice::<IgnoredAny>(body.as_bytes()).expect("JSON"))));
+    let mut run = |label: &str, bodies: Vec<String>, incremental: bool| {
+        let mut feed = Feed::new(venue.clone(), Market::Linear);
+        let mut pipeline = Pipeline::new("bybit", Arc::new(Everything), false, false);
+        let mut sealer = Sealer::default();
+        let memo = Memo::default();
+        let mut turn = Turn::default();
+        let mut next = 0;
+        group.bench_function(label, |b| {
+            b.iter(|| {
+                let body = &bodies[next % bodies.len()];
+                next += 1;
+                let memo = incremental.then_some(&memo);
+                let reply = Reply { method: Method::Get, url, request: None, status: 200, retry_after: None, payload: body.as_bytes(), memo };
+                feed.reply(Time::from_millis(1), &reply, &mut turn).expect("tickers");
+                if let Some(memo) = memo {
+                    memo.commit();
+                    pipeline.process(&mut turn.events);
+                } else {
+                    sealer.seal(&mut turn.events);
+                }
+                black_box(&turn.events);
+                turn.events.clear();
+            });
+        });
+    };
+    run("decode_id", vec![variant(body, 0, false)], false);
+    run("identical", (0..9).map(|n| variant(body, n, false)).collect(), true);
+    run("changed_20", (0..9).map(|n| variant(body, n, true)).collect(), true);
+    group.finish();
+}
+
+criterion_group!(benches, mixes, rest);
+criterion_main!(benches);
