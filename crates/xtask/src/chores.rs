@@ -1,0 +1,32 @@
+//! The chores that are commands in an order.
+
+use std::path::Path;
+
+use crate::run::cargo;
+
+/// All that CI checks, what fails fastest first.
+pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
+    cargo(root, "fmt --all --check", &[], &[])?;
+    cargo(root, "deny check bans licenses sources", &[], &[])?;
+    cargo(root, "clippy --workspace --all-targets --locked -- -D warnings", &[], &[])?;
+    test(root, &[])?;
+    cargo(root, "doc --workspace --no-deps --locked", &[], &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
+/// The tests of all crates, those in the documentation included.
+pub(crate) fn test(root: &Path, more: &[&str]) -> anyhow::Result<()> {
+    cargo(root, "test --workspace --locked", more, &[])
+}
+
+/// Writes what fixtures give beside them. The conformance suite does it: what it compares is what it writes. (Of all
+/// packages only one has a test of this name; asking all of them keeps the features of the dependencies, and so what is
+/// compiled already.)
+pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
+    let environment = [("COLLECTOR_BLESS", venue.unwrap_or("all"))];
+    cargo(root, "test --workspace --locked --test conformance fixtures_give_their_blessed_events", &[], &environment)
+}
+
+/// The benchmarks, which are the root package's.
+pub(crate) fn bench(root: &Path, more: &[&str]) -> anyhow::Result<()> {
+    cargo(root, "bench --locked --package collector --bench *", more, &[])
+}

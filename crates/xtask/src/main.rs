@@ -1,0 +1,64 @@
+//! The project's chores, the same by hand and in CI: `cargo xtask check`, `test`, `bless`, `new-venue`, `demo-venue`,
+//! `soak`, `bench`.
+//!
+//! No dependency but `anyhow`: whoever clones the repository waits for this to compile before anything is checked.
+
+mod chores;
+mod demo;
+mod new_venue;
+mod run;
+mod soak;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+const USAGE: &str = "\
+Usage: cargo xtask <CHORE>
+
+  check                all that CI checks: fmt, clippy, test, docs, deny
+  test [ARGS]          the tests of all crates, their documentation's included
+  bless [VENUE]        write what the fixtures of a venue (of all) give as what they must give; review the difference
+  new-venue NAME       a sketch of a venue that works: its folder, its fixtures, its line in the registry
+  demo-venue           `new-venue` in a copy of the tree below target/, where it must build and conform
+  soak MINUTES         memory under a long stream of thousands of simulated instruments
+  bench [ARGS]         the benchmarks
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(arguments: &[String]) -> anyhow::Result<()> {
+    let root = root()?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["check"] => chores::check(&root),
+        ["test", more @ ..] => chores::test(&root, more),
+        ["bless"] => chores::bless(&root, None),
+        ["bless", venue] => chores::bless(&root, Some(venue)),
+        ["new-venue", name] => new_venue::add(&root, name).and_then(|()| chores::bless(&root, Some(name))),
+        ["demo-venue"] => demo::run(&root),
+        ["soak", minutes] => soak::run(&root, minutes),
+        ["bench", more @ ..] => chores::bench(&root, more),
+        [] | ["help" | "--help" | "-h"] => {
+            eprint!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("`{}` is no chore\n\n{USAGE}", other.join(" ")),
+    }
+}
+
+/// The repository, whatever folder this is called in.
+fn root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).map(Path::to_owned).context("xtask is not in crates/xtask")
+}

@@ -1,0 +1,24 @@
+//! Running a command as a person would: it is shown, its output goes where ours goes, and it never waits for input.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// Runs `cargo` with these arguments (separated by spaces) and some more in `folder`.
+pub(crate) fn cargo(folder: &Path, arguments: &str, more: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    // The cargo that runs this knows the toolchain.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.args(arguments.split_whitespace()).args(more).current_dir(folder).envs(environment.iter().copied()).stdin(Stdio::null());
+    let mut shown: Vec<String> = environment.iter().map(|(key, value)| format!("{key}='{value}'")).collect();
+    shown.push(format!("cargo {arguments}"));
+    shown.extend(more.iter().map(ToString::to_string));
+    eprintln!("\n$ {}", shown.join(" "));
+    let status = command.status().context("cargo cannot be run")?;
+    if !status.success() {
+        bail!("cargo {arguments}: {status}");
+    }
+    Ok(())
+}
