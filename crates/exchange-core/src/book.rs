@@ -85,6 +85,11 @@ impl Books {
             // A repeated or late frame changes nothing that is known.
             return Verdict::Follows;
         }
+        if prev < state.last {
+            // It goes over what is known, and on: nothing is missing.
+            state.last = seq;
+            return Verdict::Follows;
+        }
         let from = std::mem::replace(&mut state.last, seq);
         if state.broken {
             return Verdict::Follows;

@@ -1,6 +1,6 @@
 //! Rate budgets: never more than a venue allows in any window, wherever the window begins.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::profile::Limit;
@@ -115,12 +115,47 @@ impl Budget {
     }
 }
 
+/// A venue's budgets by the names that requests have for them, made when they are first asked for: where each endpoint has
+/// its own, there are many.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    limits: BTreeMap<String, Limit>,
+    budgets: BTreeMap<String, Budget>,
+    blocked_until: Time,
+}
+
+impl Budgets {
+    /// Budgets of which nothing is used.
+    pub fn new(limits: BTreeMap<String, Limit>) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// The budget of that name: `limit`, or `limit/endpoint`.
+    pub fn get(&mut self, name: &str) -> Option<&mut Budget> {
+        if !self.budgets.contains_key(name) {
+            let limit = self.limits.get(name.split('/').next().unwrap_or(name))?;
+            let mut budget = Budget::new(limit);
+            budget.block(self.blocked_until);
+            self.budgets.insert(name.to_owned(), budget);
+        }
+        self.budgets.get_mut(name)
+    }
+
+    /// Nothing is spent of any before `until`.
+    pub fn block(&mut self, until: Time) {
+        self.blocked_until = self.blocked_until.max(until);
+        for budget in self.budgets.values_mut() {
+            budget.block(until);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn limit(budget: u32, seconds: u64) -> Limit {
-        Limit { budget, window: Duration::from_secs(seconds), used_header: None }
+        Limit::new(budget, Duration::from_secs(seconds))
     }
 
     /// Whatever is asked for and whenever, no window holds more than the budget.
@@ -172,5 +207,18 @@ mod tests {
         budget.block(Time::from_millis(60_000));
         assert_eq!(budget.spend(Time::from_millis(119_999), 1), Err(until));
         assert_eq!(budget.spend(until, 1), Ok(()));
+    }
+
+    #[test]
+    fn each_endpoint_may_have_its_own() {
+        let mut budgets = Budgets::new(BTreeMap::from([("each".to_owned(), limit(10, 1))]));
+        let now = Time::from_millis(1_000_000);
+        for name in ["each/a", "each/b"] {
+            assert_eq!(budgets.get(name).unwrap().spend(now, 9), Ok(()), "{name}");
+        }
+        assert!(budgets.get("each/a").unwrap().spend(now, 1).is_err());
+        assert!(budgets.get("none").is_none());
+        budgets.block(now + Duration::from_secs(9));
+        assert_eq!(budgets.get("each/c").unwrap().spend(now, 1), Err(now + Duration::from_secs(9)), "also one that is made later");
     }
 }

@@ -187,6 +187,12 @@ impl Decimal {
         }
     }
 
+    /// The number without its sign.
+    #[must_use]
+    pub fn abs(&self) -> Self {
+        if self.is_negative() { self.negated() } else { self.clone() }
+    }
+
     /// The number times `10^-places`, exactly: a percentage of `1.5` shifted by two places is the fraction `0.015`.
     #[must_use]
     pub fn shifted(&self, places: u8) -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::profile::Profile;
 use crate::time::Time;
-use crate::wire::{self, Fault, Reader};
+use crate::wire::{Fault, Reader};
 
 /// The kinds of errors, each named for what it asks of the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,9 +182,10 @@ fn error_code(profile: &Profile, text: &str) -> Option<(String, bool)> {
     Some((code, ok))
 }
 
+/// The text or number at `key`, at `a.b` or at the first of `a|b` that is there.
 fn peek_text(text: &str, key: &str) -> Option<String> {
-    let mut reader = Reader::new(text).find(key).ok()??;
-    wire::Reader::string_or_number(&mut reader).ok().map(Into::into)
+    let at = |path: &str| path.split('.').try_fold(Reader::new(text), |reader, key| reader.find(key).ok()?);
+    key.split('|').find_map(|path| at(path)?.string_or_number().ok().map(Into::into))
 }
 
 /// The time in milliseconds that stands in a text such as "IP banned until 1573112112345".

@@ -9,7 +9,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
 use crate::error::{DecodeError, ErrorKind};
-use crate::event::{Body, DecodeFailure, Event};
+use crate::event::{Body, Channel, DecodeFailure, Event};
 use crate::instrument::{Details, Instrument, Lookup, Market};
 use crate::memo::Memo;
 use crate::plan::{self, Plan, Request, Topic, Want};
@@ -27,9 +27,10 @@ pub trait Exchange: Send + Sync {
         plan::from_profile(profile, want)
     }
 
-    /// The frame that subscribes to or unsubscribes from topics (never more than the profile allows in one frame).
-    /// `id` comes back in the acknowledgement where the venue has such a thing.
-    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64) -> String;
+    /// The frame that subscribes to or unsubscribes from topics: of one stream of the profile, and never more than that
+    /// allows in one frame. `id` comes back in the acknowledgement where the venue has such a thing; `time` is the
+    /// wall clock's.
+    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64, time: Time) -> String;
 
     /// A decoder for one connection, or for one polled surface.
     fn decoder(&self, market: Market) -> Box<dyn Decoder>;
@@ -182,6 +183,20 @@ pub enum Control {
         /// Its id, if the acknowledgement carries it.
         id: Option<u64>,
     },
+    /// One topic of a frame was accepted: where each has an acknowledgement of its own.
+    AckTopic {
+        /// The frame's id, if the acknowledgement carries it.
+        id: Option<u64>,
+        /// The topic's name.
+        topic: String,
+    },
+    /// These topics of a frame were accepted, and no others.
+    AckOnly {
+        /// The frame's id, if the acknowledgement carries it.
+        id: Option<u64>,
+        /// The topics' names.
+        topics: Vec<String>,
+    },
     /// A subscribe frame was refused, in whole or in part.
     Rejected {
         /// Its id, if the refusal carries it.
@@ -295,13 +310,23 @@ impl Out<'_> {
         self.replies.push(frame);
     }
 
+    /// Asks another endpoint of the same market, by its name, with these values for its variables: where an answer
+    /// leads to further ones.
+    pub fn ask(&mut self, input: &Input<'_>, endpoint: &str, values: &[(&str, &str)]) {
+        let found = input.profile.endpoint.iter().find(|e| e.name == endpoint && e.markets.contains(&input.market));
+        // What its answer holds matters to no template but that of candles, which are asked for one by one.
+        if let Some(endpoint) = found {
+            self.fetches.push(plan::worded(input.profile, endpoint, input.market, Channel::Instrument, None, values));
+        }
+    }
+
     /// Asks for the next page of the answer that is being decoded: the same request with `key=value` in its query.
     pub fn next_page(&mut self, input: &Input<'_>, key: &str, value: &str) {
         let Source::Http { endpoint, url, request } = input.source else { return };
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let kept = query.split('&').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(key));
         let query: Vec<Cow<'_, str>> = kept.map(Cow::Borrowed).chain([Cow::Owned(format!("{key}={}", percent_encode(value)))]).collect();
-        let prefix = input.profile.markets.get(&input.market).map_or("", |surface| surface.rest.as_str());
+        let prefix = input.profile.host(input.market, &endpoint.name);
         let target = format!("{}?{}", path.strip_prefix(prefix).unwrap_or(path), query.join("&"));
         self.fetches.push(Request {
             endpoint: endpoint.name.clone(),
@@ -309,7 +334,7 @@ impl Out<'_> {
             method: endpoint.method,
             target,
             body: request.map(Into::into),
-            limit: endpoint.limit.clone(),
+            limit: plan::limit_of(input.profile, endpoint),
             cost: endpoint.cost,
             instrument: None,
         });

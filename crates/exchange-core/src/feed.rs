@@ -138,7 +138,7 @@ impl Feed {
             self.fail(&error, received, reply.payload, turn);
             return Err(refusal);
         }
-        let decoded = match profile.endpoint_at(self.market, reply.method, reply.url) {
+        let decoded = match profile.endpoint_at(self.market, reply.method, reply.url, reply.request) {
             Some(endpoint) => {
                 let source = Source::Http { endpoint, url: reply.url, request: reply.request };
                 self.decode(source, received, reply.payload, reply.memo, turn)

@@ -139,6 +139,24 @@ pub struct Details {
 }
 
 impl Details {
+    /// An instrument of which nothing else is known yet.
+    pub fn new(kind: Kind, base: &str, quote: &str, status: Status) -> Self {
+        Self {
+            kind,
+            base: base.into(),
+            quote: quote.into(),
+            settle: None,
+            contract_size: None,
+            tick_size: None,
+            lot_size: None,
+            min_size: None,
+            expiry: None,
+            status,
+            funding_interval_hours: None,
+            option: None,
+        }
+    }
+
     /// The unified symbol, in ccxt's convention: `BTC/USDT`, `BTC/USDT:USDT`, `BTC/USD:BTC-261225`,
     /// `BTC/USD:BTC-261225-100000-C`. `None` where a part of it is not known.
     pub fn symbol(&self) -> Option<String> {

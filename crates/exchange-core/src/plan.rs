@@ -1,12 +1,13 @@
 //! What to ask a venue for: from what is wanted and the venue's description, without asking anyone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::Channel;
 use crate::exchange::percent_encode;
 use crate::instrument::{Instrument, Kind, Market, Status};
-use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, fill};
+use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, choices, fill};
 use crate::time::Time;
 
 /// How data is to be had.
@@ -99,6 +100,8 @@ pub struct Topic {
     pub channels: Vec<Channel>,
     /// The instrument, if it is one's.
     pub instrument: Option<Arc<Instrument>>,
+    /// Which of the profile's streams it is of: a subscribe frame holds topics of one.
+    pub stream: usize,
 }
 
 /// Whether a channel's events are a stream's by nature.
@@ -121,8 +124,8 @@ pub fn is_live(instrument: &Instrument) -> bool {
 pub fn from_profile(profile: &Profile, want: &Want<'_>) -> Plan {
     let mut plan = Plan::default();
     for &channel in want.channels {
-        let endpoint = profile.endpoint.iter().find(|e| !e.also && !e.history && e.serves(want.market, channel));
-        let streams: Vec<&Stream> = profile.stream.iter().filter(|s| s.serves(want.market, channel)).collect();
+        let endpoint = profile.endpoint.iter().find(|e| !e.also && !e.history && !e.follow && e.serves(want.market, channel));
+        let streams: Vec<(usize, &Stream)> = profile.stream.iter().enumerate().filter(|(_, s)| s.serves(want.market, channel)).collect();
         let interval = if let Channel::Candle(interval) = channel { profile.interval(interval) } else { Some("") };
         let served = interval.is_some();
         let poll_first = match want.mode {
@@ -143,8 +146,8 @@ pub fn from_profile(profile: &Profile, want: &Want<'_>) -> Plan {
         }
         if by_stream {
             // The first that serves each instrument: a stream for all before one for each, as the profile orders them.
-            if let Some(stream) = streams.first() {
-                add_topics(&mut plan, profile, want, stream, channel);
+            if let Some((at, stream)) = streams.first() {
+                add_topics(&mut plan, profile, want, (*at, stream), channel);
             }
         }
         for endpoint in profile.endpoint.iter().filter(|e| e.also && e.serves(want.market, channel)) {
@@ -162,49 +165,102 @@ pub fn from_profile(profile: &Profile, want: &Want<'_>) -> Plan {
 }
 
 fn add_polls(plan: &mut Plan, profile: &Profile, want: &Want<'_>, endpoint: &Endpoint, channel: Channel) {
-    if !endpoint.per_instrument() {
-        return add_poll(plan, profile, want, endpoint, channel, None);
-    }
-    for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&endpoint.only, i)) {
-        add_poll(plan, profile, want, endpoint, channel, Some(instrument));
-    }
-}
-
-fn add_poll(plan: &mut Plan, profile: &Profile, want: &Want<'_>, endpoint: &Endpoint, channel: Channel, instrument: Option<&Arc<Instrument>>) {
-    let request = request(profile, endpoint, want.market, channel, instrument);
-    // One request may serve several channels. Requests for one instrument are too many to look through.
-    if instrument.is_none()
-        && let Some(poll) = plan.polls.iter_mut().find(|poll| poll.request == request)
-    {
-        if !poll.channels.contains(&channel) {
-            poll.channels.push(channel);
+    if endpoint.per_instrument() {
+        for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&endpoint.only, i)) {
+            let request = request(profile, endpoint, want.market, channel, Some(instrument));
+            plan.polls.push(Poll { request, channels: vec![channel], every: endpoint.every, sweep: true, memo: false });
         }
         return;
     }
-    plan.polls.push(Poll { request, channels: vec![channel], every: endpoint.every, sweep: instrument.is_some(), memo: false });
+    for request in requests(profile, endpoint, want.market, channel) {
+        // One request may serve several channels.
+        match plan.polls.iter_mut().find(|poll| poll.request == request) {
+            Some(poll) if poll.channels.contains(&channel) => {}
+            Some(poll) => poll.channels.push(channel),
+            None => plan.polls.push(Poll { request, channels: vec![channel], every: endpoint.every, sweep: false, memo: false }),
+        }
+    }
 }
 
-/// The request that asks an endpoint for a channel, of one instrument or of all.
+/// The requests that ask an endpoint for a channel of all instruments: one for each value of a variable that has several.
+pub fn requests(profile: &Profile, endpoint: &Endpoint, market: Market, channel: Channel) -> Vec<Request> {
+    let templates: Vec<&str> = [Some(&endpoint.path), Some(&endpoint.query), endpoint.body.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    let choices = choices(&templates, profile.markets.get(&market));
+    choices.iter().map(|values| worded(profile, endpoint, market, channel, None, values)).collect()
+}
+
+/// The request that asks an endpoint for a channel, of one instrument or of all. Where a variable has several values,
+/// it is the instrument's own, or the first.
 pub fn request(profile: &Profile, endpoint: &Endpoint, market: Market, channel: Channel, instrument: Option<&Arc<Instrument>>) -> Request {
+    worded(profile, endpoint, market, channel, instrument, &[])
+}
+
+/// [`request`], with values for variables besides.
+pub(crate) fn worded(
+    profile: &Profile,
+    endpoint: &Endpoint,
+    market: Market,
+    channel: Channel,
+    instrument: Option<&Arc<Instrument>>,
+    values: &[(&str, &str)],
+) -> Request {
     let surface = profile.markets.get(&market);
-    let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
-    let symbol = instrument.map_or("", |i| &i.venue_symbol);
-    let encoded = percent_encode(symbol);
-    let lower = symbol.to_lowercase();
-    let mut target = fill(&endpoint.path, market, surface, &[("symbol", &encoded), ("symbol_lower", &lower), ("interval", interval)]);
-    let query = fill(&endpoint.query, market, surface, &[("symbol", &encoded), ("interval", interval)]);
+    let own = Words::of(profile, channel, instrument);
+    let encoded: Vec<(&str, Cow<'_, str>)> = own.pairs().chain(values.iter().copied()).map(|(name, value)| (name, percent_encode(value))).collect();
+    let encoded: Vec<(&str, &str)> = encoded.iter().map(|(name, value)| (*name, &**value)).collect();
+    let mut target = fill(&endpoint.path, market, surface, &encoded);
+    let query = fill(&endpoint.query, market, surface, &encoded);
     if !query.is_empty() {
         target = format!("{target}?{query}");
     }
+    let plain: Vec<(&str, &str)> = own.pairs().chain(values.iter().copied()).collect();
     Request {
         endpoint: endpoint.name.clone(),
         market,
         method: endpoint.method,
         target,
-        body: endpoint.body.as_ref().map(|body| fill(body, market, surface, &[("symbol", symbol), ("interval", interval)])),
-        limit: endpoint.limit.clone(),
+        body: endpoint.body.as_ref().map(|body| fill(body, market, surface, &plain)),
+        limit: limit_of(profile, endpoint),
         cost: endpoint.cost,
         instrument: instrument.cloned(),
+    }
+}
+
+/// The budget that an endpoint draws on, as [`Profile::limit`] reads it.
+pub(crate) fn limit_of(profile: &Profile, endpoint: &Endpoint) -> String {
+    match profile.limits.get(&endpoint.limit) {
+        Some(limit) if limit.per_endpoint => format!("{}/{}", endpoint.limit, endpoint.name),
+        _ => endpoint.limit.clone(),
+    }
+}
+
+/// What stands for an instrument and an interval in templates.
+struct Words<'a> {
+    interval: &'a str,
+    /// Name and value.
+    own: Vec<(&'static str, Cow<'a, str>)>,
+}
+
+impl<'a> Words<'a> {
+    fn of(profile: &'a Profile, channel: Channel, instrument: Option<&'a Arc<Instrument>>) -> Self {
+        let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
+        let mut own = Vec::new();
+        if let Some(instrument) = instrument {
+            let symbol = &*instrument.venue_symbol;
+            own.push(("symbol", Cow::Borrowed(symbol)));
+            own.push(("symbol_lower", Cow::Owned(symbol.to_lowercase())));
+            if let Some(details) = &instrument.details {
+                own.extend([("base", Cow::Borrowed(&*details.base)), ("quote", Cow::Borrowed(&*details.quote))]);
+                if let Some(settle) = &details.settle {
+                    own.extend([("settle", Cow::Borrowed(&**settle)), ("settle_lower", Cow::Owned(settle.to_lowercase()))]);
+                }
+            }
+        }
+        Self { interval, own }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.own.iter().map(|(name, value)| (*name, &**value)).chain([("interval", self.interval)])
     }
 }
 
@@ -271,7 +327,7 @@ impl Limit {
     fn parse(text: &str, surface: Option<&Surface>) -> Option<Self> {
         let text = text.strip_prefix("limit:")?;
         match text.strip_prefix("..") {
-            Some(most) => most.parse().ok().or_else(|| surface?.vars.get(most)?.parse().ok()).map(Self::UpTo),
+            Some(most) => most.parse().ok().or_else(|| surface?.vars.get(most)?.first()?.parse().ok()).map(Self::UpTo),
             None => text.split('|').map(|one| one.parse().ok()).collect::<Option<_>>().map(Self::OneOf),
         }
     }
@@ -285,22 +341,20 @@ impl Limit {
     }
 }
 
-fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, stream: &Stream, channel: Channel) {
-    if !stream.per_instrument() {
-        return add_topic(plan, profile, want, stream, channel, None);
-    }
-    for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)) {
-        add_topic(plan, profile, want, stream, channel, Some(instrument));
-    }
-}
-
-fn add_topic(plan: &mut Plan, profile: &Profile, want: &Want<'_>, stream: &Stream, channel: Channel, instrument: Option<&Arc<Instrument>>) {
+fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, (at, stream): (usize, &Stream), channel: Channel) {
     let surface = profile.markets.get(&want.market);
-    let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
-    let symbol = instrument.map_or("", |i| &i.venue_symbol);
-    let name = fill(&stream.topic, want.market, surface, &[("symbol", symbol), ("symbol_lower", &symbol.to_lowercase()), ("interval", interval)]);
-    let ws_path = stream.ws_path.clone().or_else(|| surface.map(|s| s.ws_path.clone())).unwrap_or_default();
-    plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned() });
+    let ws_path = stream.ws_path.as_ref().or_else(|| surface.map(|s| &s.ws_path)).map_or("", String::as_str);
+    let mut add = |instrument: Option<&Arc<Instrument>>, values: &[(&str, &str)]| {
+        let words = Words::of(profile, channel, instrument);
+        let values: Vec<(&str, &str)> = words.pairs().chain(values.iter().copied()).collect();
+        let [name, ws_path] = [&stream.topic, ws_path].map(|template| fill(template, want.market, surface, &values));
+        plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned(), stream: at });
+    };
+    if stream.per_instrument() {
+        want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)).for_each(|instrument| add(Some(instrument), &[]));
+    } else {
+        choices(&[&stream.topic, ws_path], surface).iter().for_each(|values| add(None, values));
+    }
 }
 
 impl Plan {
@@ -380,5 +434,31 @@ mod tests {
         assert_eq!([0, 59, 60, 61].map(|wanted| limit("limit={limit:..most}", wanted)), ["1", "59", "60", "60"]);
         let most = |template: &str| most_records(&profile(template), &profile(template).endpoint[0], Market::Linear);
         assert_eq!([most(some), most("a={since}&n={limit:..most}"), most("a={since}")], [Some(50), Some(60), None]);
+    }
+
+    #[test]
+    fn a_variable_of_several_values_is_a_request_for_each() {
+        let mut profile = profile("");
+        let surface = profile.markets.get_mut(&Market::Linear).unwrap();
+        surface.vars.insert("settle_lower".into(), crate::profile::Values::Any(vec!["usdt".into(), "usd1".into()]));
+        profile.limits.get_mut("all").unwrap().per_endpoint = true;
+        let endpoint = &mut profile.endpoint[0];
+        (endpoint.path, endpoint.query) = ("/{settle_lower}/tickers".into(), String::new());
+        let mut sweep = endpoint.clone();
+        (sweep.name, sweep.query) = ("sweep".into(), "symbol={symbol}".into());
+        profile.stream =
+            vec![toml::from_str("topic = \"t.{settle_lower}\"\nws_path = \"/ws/{settle_lower}\"\nmarkets = [\"linear\"]\nchannels = [\"quote\"]").unwrap()];
+        let targets: Vec<String> = requests(&profile, &profile.endpoint[0], Market::Linear, Channel::Trade).into_iter().map(|r| r.target).collect();
+        assert_eq!(targets, ["/usdt/tickers", "/usd1/tickers"]);
+        let details =
+            crate::instrument::Details { settle: Some("USD1".into()), ..crate::instrument::Details::new(Kind::Perpetual, "A", "USD1", Status::Trading) };
+        let known = Arc::new(Instrument::described(&"toy".into(), Market::Linear, "A_USD1", details));
+        let unknown = Arc::new(Instrument::named(&"toy".into(), Market::Linear, "A_USD1", None));
+        let of = |instrument| request(&profile, &sweep, Market::Linear, Channel::Trade, Some(instrument));
+        assert_eq!([of(&known).target, of(&unknown).target], ["/usd1/tickers?symbol=A_USD1", "/usdt/tickers?symbol=A_USD1"]);
+        assert_eq!(of(&known).limit, "all/sweep");
+        let want = Want { market: Market::Linear, channels: &[Channel::Quote], mode: Mode::Stream, fallback: false, instruments: &[known] };
+        let topics: Vec<(String, String)> = from_profile(&profile, &want).topics.into_iter().map(|topic| (topic.ws_path, topic.name)).collect();
+        assert_eq!(topics, [("/ws/usdt".into(), "t.usdt".into()), ("/ws/usd1".into(), "t.usd1".into())]);
     }
 }

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::ErrorKind;
 use crate::event::Channel;
 use crate::instrument::{Kind, Market};
-use crate::time::Interval;
+use crate::time::{Interval, Time};
 
 /// A venue's description.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Profile {
     pub title: String,
     /// Where the venue documents what is said here.
     pub docs: String,
+    /// Headers that each request and each WebSocket handshake carries.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// The venue's surfaces.
     pub markets: BTreeMap<Market, Surface>,
     /// Rate budgets by name.
@@ -61,9 +65,38 @@ pub struct Surface {
     /// Path of its WebSocket, where a stream names none.
     #[serde(default)]
     pub ws_path: String,
-    /// Values for `{name}` in paths, queries and topics.
+    /// Values for `{name}` in paths, queries, bodies and topics. Where one has several, a request or topic that is not of
+    /// one instrument is made for each of them.
     #[serde(default)]
-    pub vars: BTreeMap<String, String>,
+    pub vars: BTreeMap<String, Values>,
+    /// What this surface's `WebSockets` want otherwise than the venue's others.
+    #[serde(default)]
+    pub ws_policy: WsOverride,
+}
+
+/// What a variable stands for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Values {
+    /// One text.
+    One(String),
+    /// Any of these.
+    Any(Vec<String>),
+}
+
+impl Values {
+    /// All of them.
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Any(values) => values,
+        }
+    }
+
+    /// The one, or the first.
+    pub fn first(&self) -> Option<&str> {
+        self.all().first().map(String::as_str)
+    }
 }
 
 /// So many units in so long a window.
@@ -75,8 +108,38 @@ pub struct Limit {
     /// The window, such as `1m`.
     #[serde(with = "duration")]
     pub window: Duration,
+    /// Whether each endpoint that names this limit has one of its own.
+    #[serde(default)]
+    pub per_endpoint: bool,
     /// The header in which the venue says how much of the window is used.
     pub used_header: Option<String>,
+    /// The header in which it says how much of the window is left.
+    pub remaining_header: Option<String>,
+    /// The header in which it says when the window begins anew: heeded when a request was one too many.
+    pub reset_header: Option<String>,
+    /// How that header counts.
+    #[serde(default)]
+    pub reset_unit: ResetUnit,
+}
+
+/// How a venue writes when a window begins anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetUnit {
+    /// Seconds until then.
+    #[default]
+    S,
+    /// Milliseconds until then.
+    Ms,
+    /// The time itself, in seconds since the Unix epoch.
+    Unix,
+}
+
+impl Limit {
+    /// So many units in so long a window, and nothing more about it.
+    pub fn new(budget: u32, window: Duration) -> Self {
+        Self { budget, window, per_endpoint: false, used_header: None, remaining_header: None, reset_header: None, reset_unit: ResetUnit::S }
+    }
 }
 
 /// How a venue's `WebSockets` want to be treated.
@@ -85,6 +148,9 @@ pub struct Limit {
 pub struct WsPolicy {
     /// What the client sends to keep the connection open; without it, only the venue's pings are answered.
     pub ping: Option<Ping>,
+    /// Text frames to begin with, before any subscription, worded as a ping's text.
+    #[serde(default)]
+    pub hello: Vec<String>,
     /// Topics in one subscribe frame.
     pub topics_per_frame: usize,
     /// Topics of one connection.
@@ -101,6 +167,41 @@ pub struct WsPolicy {
     pub silence: Duration,
 }
 
+/// What differs on one surface; what is not named is the venue's.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "as in `WsPolicy`")]
+pub struct WsOverride {
+    pub ping: Option<Ping>,
+    pub hello: Option<Vec<String>>,
+    pub topics_per_frame: Option<usize>,
+    pub topics_per_connection: Option<usize>,
+    pub frames: Option<Limit>,
+    pub connects: Option<Limit>,
+    #[serde(default, with = "duration::optional")]
+    pub life: Option<Duration>,
+    #[serde(default, with = "duration::optional")]
+    pub silence: Option<Duration>,
+}
+
+impl WsPolicy {
+    /// This, but for what a surface wants otherwise.
+    #[must_use]
+    fn with(&self, other: &WsOverride) -> Self {
+        let WsOverride { ping, hello, topics_per_frame, topics_per_connection, frames, connects, life, silence } = other.clone();
+        Self {
+            ping: ping.or_else(|| self.ping.clone()),
+            hello: hello.unwrap_or_else(|| self.hello.clone()),
+            topics_per_frame: topics_per_frame.unwrap_or(self.topics_per_frame),
+            topics_per_connection: topics_per_connection.unwrap_or(self.topics_per_connection),
+            frames: frames.unwrap_or_else(|| self.frames.clone()),
+            connects: connects.unwrap_or_else(|| self.connects.clone()),
+            life: life.or(self.life),
+            silence: silence.unwrap_or(self.silence),
+        }
+    }
+}
+
 /// A client's ping.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +209,7 @@ pub struct Ping {
     /// How often.
     #[serde(with = "duration")]
     pub every: Duration,
-    /// The text frame; a protocol ping without it.
+    /// The text frame, with `{time}` (Unix seconds) and the surface's variables; a protocol ping without it.
     pub text: Option<String>,
 }
 
@@ -152,9 +253,9 @@ pub enum SnapshotFrom {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorBody {
-    /// Key of the code.
+    /// Key of the code; `a.b` for a key inside another, `a|b` where either may be there.
     pub code: String,
-    /// Key of the words.
+    /// Key of the words, likewise.
     pub message: String,
     /// Codes that mean success.
     #[serde(default)]
@@ -175,8 +276,10 @@ pub struct Endpoint {
     /// Query; also `{symbol}`, `{interval}`. With `{symbol}` it serves one instrument a request.
     #[serde(default)]
     pub query: String,
-    /// Body of a POST, as the query.
+    /// Body of a POST, as the query. Where several endpoints share a path, their bodies tell them apart.
     pub body: Option<String>,
+    /// The surface whose host serves it, if not the one that it is asked for.
+    pub at: Option<Market>,
     /// Which surfaces have it.
     pub markets: Vec<Market>,
     /// What its answer holds; candles as `candle`.
@@ -198,6 +301,9 @@ pub struct Endpoint {
     /// Never part of a plan: known for captures and history.
     #[serde(default)]
     pub history: bool,
+    /// Never part of a plan by itself: asked when an answer leads to it.
+    #[serde(default)]
+    pub follow: bool,
     /// How a part of an instrument's records is asked for: pairs of a query with `{since}` and `{until}` (milliseconds,
     /// both included) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
     /// `{limit:5|10|20}` (how many, where only these will do). A pair takes the place of the query's pair of that key;
@@ -219,6 +325,8 @@ pub struct Stream {
     pub channels: Vec<ChannelName>,
     /// Path of the WebSocket that serves it, if not the surface's.
     pub ws_path: Option<String>,
+    /// Its topics in one subscribe frame, if not as many as of others.
+    pub topics_per_frame: Option<usize>,
     /// The kinds of contracts that have it (all, if none is named).
     #[serde(default)]
     pub only: Vec<KindName>,
@@ -310,13 +418,67 @@ impl Profile {
         self.intervals.iter().find(|(_, theirs)| *theirs == word).and_then(|(ours, _)| Interval::parse(ours))
     }
 
-    /// The endpoint of a market that an address names (its host, a proxy's prefix and its query do not matter).
-    pub fn endpoint_at(&self, market: Market, method: Method, url: &str) -> Option<&Endpoint> {
+    /// How a surface's `WebSockets` want to be treated.
+    pub fn ws_of(&self, market: Market) -> WsPolicy {
+        self.markets.get(&market).map_or_else(|| self.ws.clone(), |surface| self.ws.with(&surface.ws_policy))
+    }
+
+    /// A frame to keep or begin a connection with, as it is sent at a time of the wall clock.
+    pub fn worded(&self, market: Market, template: &str, time: Time) -> String {
+        let seconds = (time.micros() / 1_000_000).to_string();
+        fill(template, market, self.markets.get(&market), &[("time", &seconds)])
+    }
+
+    /// The limit that a request names: `limit`, or `limit/endpoint` where each endpoint has its own.
+    pub fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.get(name.split('/').next().unwrap_or(name))
+    }
+
+    /// How many topics of a stream one frame takes.
+    pub fn topics_per_frame(&self, market: Market, stream: usize) -> usize {
+        let own = self.stream.get(stream).and_then(|stream| stream.topics_per_frame);
+        own.unwrap_or_else(|| self.ws_of(market).topics_per_frame).max(1)
+    }
+
+    /// Scheme and host of an endpoint.
+    pub fn host(&self, market: Market, endpoint: &str) -> &str {
+        let at = self.endpoint.iter().find(|e| e.name == endpoint && e.markets.contains(&market)).and_then(|e| e.at).unwrap_or(market);
+        self.markets.get(&at).map_or("", |surface| surface.rest.trim_end_matches('/'))
+    }
+
+    /// The endpoint of a market that an address names (its host, a proxy's prefix and its query do not matter), and
+    /// where several share that, the body that was sent.
+    pub fn endpoint_at(&self, market: Market, method: Method, url: &str, body: Option<&str>) -> Option<&Endpoint> {
         let path = url.split(['?', '#']).next().unwrap_or(url);
         let surface = self.markets.get(&market);
-        self.endpoint
-            .iter()
-            .find(|endpoint| endpoint.method == method && endpoint.markets.contains(&market) && path.ends_with(&fill(&endpoint.path, market, surface, &[])))
+        let mut sent = None;
+        self.endpoint.iter().filter(|endpoint| endpoint.method == method && endpoint.markets.contains(&market)).find(|endpoint| {
+            let here = choices(&[&endpoint.path], surface).iter().any(|values| path_matches(&fill(&endpoint.path, market, surface, values), path));
+            here && endpoint.body.as_ref().is_none_or(|template| {
+                let sent = sent.get_or_insert_with(|| body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or(Value::Null));
+                // What the surface's variables stand for is not told apart.
+                serde_json::from_str(template).is_ok_and(|template| agrees(&template, sent))
+            })
+        })
+    }
+}
+
+/// Whether a path ends with that of an endpoint, of which `{symbol}` and the like may be any one part.
+fn path_matches(template: &str, path: &str) -> bool {
+    if !template.contains('{') {
+        return path.ends_with(template);
+    }
+    let (mut parts, mut wanted) = (path.rsplit('/'), template.trim_start_matches('/').rsplit('/'));
+    wanted.all(|wanted| parts.next().is_some_and(|part| wanted == part || (wanted.contains('{') && !part.is_empty())))
+}
+
+/// Whether a body has all that a template says, which says nothing where it has a `{variable}`.
+fn agrees(template: &Value, sent: &Value) -> bool {
+    match template {
+        Value::String(text) if text.contains('{') => true,
+        Value::Object(all) => all.iter().all(|(key, value)| sent.get(key).is_some_and(|sent| agrees(value, sent))),
+        Value::Array(all) => sent.as_array().is_some_and(|sent| sent.len() == all.len() && all.iter().zip(sent).all(|(value, sent)| agrees(value, sent))),
+        other => other == sent,
     }
 }
 
@@ -328,7 +490,7 @@ impl Endpoint {
 
     /// Whether it serves one instrument a request.
     pub fn per_instrument(&self) -> bool {
-        self.path.contains("{symbol") || self.query.contains("{symbol") || self.body.as_ref().is_some_and(|body| body.contains("{symbol"))
+        [Some(&self.path), Some(&self.query), self.body.as_ref()].into_iter().flatten().any(|template| template.contains("{symbol"))
     }
 }
 
@@ -350,27 +512,36 @@ pub(crate) fn fill(template: &str, market: Market, surface: Option<&Surface>, va
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
-        let Some((name, after)) = after.split_once('}') else {
-            out.push('{');
-            rest = after;
-            continue;
-        };
-        let value = values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value).or_else(|| surface?.vars.get(name).map(String::as_str));
-        match value {
-            Some(value) => out.push_str(value),
-            None if name == "market" => out.push_str(market.as_str()),
+        let name = after.split('}').next().filter(|name| name.len() < after.len()).unwrap_or_default();
+        let value = values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value).or_else(|| surface?.vars.get(name)?.first());
+        match value.or((name == "market").then_some(market.as_str())) {
+            Some(value) => {
+                out.push_str(value);
+                rest = after.get(name.len() + 1..).unwrap_or_default();
+            }
             // JSON bodies have braces of their own.
             None => {
                 out.push('{');
                 rest = after;
-                out.push_str(name);
-                out.push('}');
-                continue;
             }
         }
-        rest = after;
     }
     out + rest
+}
+
+/// The values that a surface's variables take together in these templates: one list where none has several.
+pub(crate) fn choices<'s>(templates: &[&str], surface: Option<&'s Surface>) -> Vec<Vec<(&'s str, &'s str)>> {
+    let mut all = vec![Vec::new()];
+    for (name, values) in surface.into_iter().flat_map(|surface| &surface.vars) {
+        let several = values.all().len() > 1 && templates.iter().any(|template| template.contains(&format!("{{{name}}}")));
+        if several {
+            all = all
+                .iter()
+                .flat_map(|known| values.all().iter().map(|value| known.iter().copied().chain([(name.as_str(), value.as_str())]).collect()))
+                .collect();
+        }
+    }
+    all
 }
 
 /// Durations as people write them: `500ms`, `5s`, `10m`, `24h`.
@@ -420,5 +591,78 @@ pub mod duration {
         pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
             super::deserialize(deserializer).map(Some)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(rest: &str) -> Profile {
+        let head = r#"
+            name = "toy"
+            title = "Toy"
+            docs = "none"
+            headers = { x-size = "1" }
+            [markets.spot]
+            rest = "https://spot.toy/"
+            ws = "wss://toy"
+            [markets.linear]
+            rest = "https://linear.toy"
+            ws = "wss://toy"
+            vars = { settle_lower = ["usdt", "usd1"], most = "60" }
+            ws_policy = { topics_per_connection = 30, silence = "9s" }
+            [limits.each]
+            budget = 100
+            window = "1s"
+            per_endpoint = true
+            [ws]
+            topics_per_frame = 3
+            topics_per_connection = 100
+            frames = { budget = 2, window = "1s" }
+            connects = { budget = 1, window = "1s" }
+            silence = "30s"
+        "#;
+        Profile::parse(&format!("{head}\n{rest}")).unwrap()
+    }
+
+    #[test]
+    fn a_surface_may_want_its_sockets_treated_otherwise() {
+        let profile = profile("");
+        let (spot, linear) = (profile.ws_of(Market::Spot), profile.ws_of(Market::Linear));
+        assert_eq!(spot, profile.ws);
+        assert_eq!((linear.topics_per_connection, linear.silence, linear.topics_per_frame), (30, Duration::from_secs(9), 3));
+    }
+
+    #[test]
+    fn one_path_is_told_apart_by_what_was_sent() {
+        let endpoint = |name: &str, body: &str| {
+            format!(
+                "[[endpoint]]\nname = {name:?}\nmethod = \"POST\"\npath = \"/info\"\nbody = {body:?}\nmarkets = [\"spot\"]\nchannels = [\"book\"]\nlimit = \"each\"\n"
+            )
+        };
+        let profile = profile(
+            &[
+                endpoint("dex", r#"{"type":"all","dex":"{dex}"}"#),
+                endpoint("all", r#"{"type":"all"}"#),
+                endpoint("book", r#"{"type":"book","req":{"coin":"{symbol}"}}"#),
+            ]
+            .concat(),
+        );
+        let named = |body| profile.endpoint_at(Market::Spot, Method::Post, "https://elsewhere/info", body).map(|endpoint| endpoint.name.as_str());
+        assert_eq!(named(Some(r#"{ "dex": "x", "type": "all" }"#)), Some("dex"));
+        assert_eq!(named(Some(r#"{"type":"all","more":1}"#)), Some("all"));
+        assert_eq!(named(Some(r#"{"type":"book","req":{"coin":"A","n":1}}"#)), Some("book"));
+        assert_eq!([named(Some(r#"{"type":"other"}"#)), named(Some("{")), named(None)], [None; 3]);
+    }
+
+    #[test]
+    fn a_symbol_in_a_path_is_any_part() {
+        let profile = profile(
+            "[[endpoint]]\nname = \"deals\"\npath = \"/deals/{symbol}\"\nmarkets = [\"spot\"]\nchannels = [\"trade\"]\nlimit = \"each\"\nat = \"linear\"",
+        );
+        let named = |url| profile.endpoint_at(Market::Spot, Method::Get, url, None).map(|endpoint| endpoint.name.as_str());
+        assert_eq!([named("https://h/v1/deals/A_B?limit=1"), named("https://h/v1/deals"), named("https://h/deals/")], [Some("deals"), None, None]);
+        assert_eq!([profile.host(Market::Spot, "deals"), profile.host(Market::Spot, "other")], ["https://linear.toy", "https://spot.toy"]);
     }
 }

@@ -14,7 +14,7 @@ use crate::exchange::{Control, Op};
 use crate::feed::{Feed, Turn, Venue};
 use crate::instrument::{Instrument, Market};
 use crate::plan::{Topic, request};
-use crate::profile::SnapshotFrom;
+use crate::profile::{SnapshotFrom, WsPolicy};
 use crate::time::Time;
 
 /// A subscribe frame that was not acknowledged after so long is sent again.
@@ -30,7 +30,10 @@ const LIFE_SHARE: f64 = 0.95;
 #[derive(Debug, Clone, Copy)]
 pub enum Happened<'a> {
     /// The socket is open.
-    Opened,
+    Opened {
+        /// Since when, by the wall clock: what frames say to venues that want to know.
+        received: Time,
+    },
     /// A text or binary frame.
     Frame {
         /// When it arrived, by the wall clock: what its events say.
@@ -64,6 +67,7 @@ struct Frame {
 pub struct Session {
     feed: Feed,
     url: String,
+    policy: WsPolicy,
     topics: Vec<Topic>,
     /// Topics that are subscribed or shall be; the venue's refusals take some out.
     wanted: Vec<bool>,
@@ -75,6 +79,8 @@ pub struct Session {
     pace: Budget,
     next_frame: Option<Time>,
     opened: Time,
+    /// The wall clock at that time.
+    opened_at: Time,
     last_frame: Time,
     last_received: Option<Time>,
     next_ping: Time,
@@ -89,10 +95,12 @@ pub struct Session {
 impl Session {
     /// A session for a connection to `url` that carries `topics` of one market.
     pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>) -> Self {
-        let pace = Budget::exact(&venue.profile.ws.frames);
+        let policy = venue.profile.ws_of(market);
+        let pace = Budget::exact(&policy.frames);
         Self {
             feed: Feed::new(venue, market),
             url: url.to_owned(),
+            policy,
             wanted: vec![true; topics.len()],
             topics,
             outbox: VecDeque::new(),
@@ -101,6 +109,7 @@ impl Session {
             pace,
             next_frame: None,
             opened: Time::EPOCH,
+            opened_at: Time::EPOCH,
             last_frame: Time::EPOCH,
             last_received: None,
             next_ping: Time::MAX,
@@ -128,7 +137,7 @@ impl Session {
 
     /// When the session wants to be called though nothing happened.
     pub fn wake_at(&self) -> Time {
-        let ws = &self.feed.venue().profile.ws;
+        let ws = &self.policy;
         let mut at = self.last_frame + ws.silence;
         if ws.ping.is_some() {
             at = at.min(self.next_ping);
@@ -149,7 +158,7 @@ impl Session {
     #[inline]
     pub fn handle(&mut self, now: Time, happened: Happened<'_>, turn: &mut Turn) {
         match happened {
-            Happened::Opened => self.opened(now),
+            Happened::Opened { received } => self.opened(now, received, turn),
             Happened::Frame { received, payload } => {
                 self.last_frame = now;
                 self.last_received = Some(received);
@@ -203,18 +212,37 @@ impl Session {
         }
     }
 
-    fn opened(&mut self, now: Time) {
-        (self.opened, self.last_frame) = (now, now);
-        if let Some(ping) = &self.feed.venue().profile.ws.ping {
+    fn opened(&mut self, now: Time, received: Time, turn: &mut Turn) {
+        (self.opened, self.opened_at, self.last_frame) = (now, received, now);
+        if let Some(ping) = &self.policy.ping {
             self.next_ping = now + ping.every;
+        }
+        for frame in &self.policy.hello {
+            // What begins a connection is not held back: its budget is fresh.
+            let _spent = self.pace.spend(now, 1);
+            turn.send.push(self.worded(now, frame));
         }
         let all: Vec<usize> = (0..self.topics.len()).filter(|topic| self.wanted.get(*topic) == Some(&true)).collect();
         self.enqueue(Op::Subscribe, &all);
     }
 
+    /// The wall clock, by the steady one.
+    fn wall(&self, now: Time) -> Time {
+        self.opened_at + now.since(self.opened)
+    }
+
+    /// A ping's text or a greeting, its variables filled in.
+    fn worded(&self, now: Time, template: &str) -> String {
+        self.feed.venue().profile.worded(self.feed.market(), template, self.wall(now))
+    }
+
     fn enqueue(&mut self, op: Op, topics: &[usize]) {
-        for chunk in topics.chunks(self.feed.venue().profile.ws.topics_per_frame.max(1)) {
-            self.outbox.push_back(Frame { op, topics: chunk.to_vec(), attempts: 0 });
+        let stream = |topic: &usize| self.topics.get(*topic).map_or(usize::MAX, |topic| topic.stream);
+        for of_one_stream in topics.chunk_by(|a, b| stream(a) == stream(b)) {
+            let own = of_one_stream.first().and_then(|topic| self.feed.venue().profile.stream.get(stream(topic))?.topics_per_frame);
+            for chunk in of_one_stream.chunks(own.unwrap_or(self.policy.topics_per_frame).max(1)) {
+                self.outbox.push_back(Frame { op, topics: chunk.to_vec(), attempts: 0 });
+            }
         }
     }
 
@@ -223,17 +251,45 @@ impl Session {
             Control::Ack { id: Some(id) } => drop(self.sent.remove(&id)),
             // Frames are answered in the order in which they were sent.
             Control::Ack { id: None } => drop(self.sent.pop_first()),
+            Control::AckTopic { id, topic } => self.acknowledged(id, &topic),
+            Control::AckOnly { id, topics } => self.acknowledged_only(id, &topics),
             Control::Alive => {}
             Control::Closing => self.close = Some(Close::Expected),
             Control::Rejected { id, topic, .. } => self.rejected(id, topic.as_deref()),
         }
     }
 
+    /// The frame of that id, or else the first that names the topic.
+    fn frame_of(&self, id: Option<u64>, topic: Option<&str>) -> Option<u64> {
+        id.or_else(|| self.sent.iter().find(|(_, (frame, _))| topic.is_none_or(|topic| self.names(frame, topic))).map(|(id, _)| *id))
+    }
+
+    /// One topic was accepted; its frame waits for the others.
+    fn acknowledged(&mut self, id: Option<u64>, topic: &str) {
+        let Some(id) = self.frame_of(id, Some(topic)) else { return };
+        let Some((frame, _)) = self.sent.get_mut(&id) else { return };
+        frame.topics.retain(|at| self.topics.get(*at).is_none_or(|known| known.name != topic));
+        if frame.topics.is_empty() {
+            self.sent.remove(&id);
+        }
+    }
+
+    /// Exactly these topics were accepted: what else the frame asked for was refused without a word.
+    fn acknowledged_only(&mut self, id: Option<u64>, topics: &[String]) {
+        let id = self.frame_of(id, topics.first().map(String::as_str));
+        let Some((frame, _)) = id.and_then(|id| self.sent.remove(&id)) else { return };
+        if frame.op == Op::Subscribe {
+            let refused = |at: &usize| self.topics.get(*at).is_some_and(|known| !topics.contains(&known.name));
+            for topic in frame.topics.iter().copied().filter(refused).collect::<Vec<_>>() {
+                self.refuse(topic);
+            }
+        }
+    }
+
     /// A frame was refused: the topic that was the reason is dropped, the others are asked for again. Where the venue
     /// names none, the halves of the frame are tried until the guilty topic stands alone.
     fn rejected(&mut self, id: Option<u64>, topic: Option<&str>) {
-        let id = id.or_else(|| self.sent.iter().find(|(_, (frame, _))| topic.is_none_or(|topic| self.names(frame, topic))).map(|(id, _)| *id));
-        let Some((frame, _)) = id.and_then(|id| self.sent.remove(&id)) else { return };
+        let Some((frame, _)) = self.frame_of(id, topic).and_then(|id| self.sent.remove(&id)) else { return };
         if frame.op == Op::Unsubscribe {
             return;
         }
@@ -299,7 +355,7 @@ impl Session {
 
     /// What is due: pings, frames, deadlines.
     fn tend(&mut self, now: Time, turn: &mut Turn) {
-        let ws = self.feed.venue().profile.ws.clone();
+        let ws = &self.policy;
         if now >= self.last_frame + ws.silence {
             self.close = Some(Close::Silent);
         }
@@ -314,7 +370,7 @@ impl Session {
             } else {
                 self.next_ping = now + ping.every;
                 // Without a text, the shell sends a protocol ping for an empty frame.
-                turn.send.push(ping.text.clone().unwrap_or_default());
+                turn.send.push(ping.text.as_ref().map(|text| self.worded(now, text)).unwrap_or_default());
             }
         }
         while let Some((&due, _)) = self.later.first_key_value() {
@@ -342,7 +398,7 @@ impl Session {
             }
             self.next_id += 1;
             let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
-            turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id));
+            turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id, self.wall(now)));
             if let Some(frame) = self.outbox.pop_front() {
                 self.sent.insert(self.next_id, (frame, now));
             }

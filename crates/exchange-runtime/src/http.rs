@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use exchange_core::Request;
-use exchange_core::profile::{Method, Profile};
+use exchange_core::profile::{Limit, Method, Profile, ResetUnit};
+use reqwest::header::HeaderMap;
+
+use crate::clock::Clock;
 
 /// How long connecting, and a whole request, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,30 +49,57 @@ impl Http {
 
     /// The full address of a request.
     pub(crate) fn url(profile: &Profile, request: &Request) -> String {
-        let host = profile.markets.get(&request.market).map_or("", |surface| surface.rest.trim_end_matches('/'));
+        // A further page names its host already where the address was not under ours.
+        let host = if request.target.starts_with("http") { "" } else { profile.host(request.market, &request.endpoint) };
         format!("{host}{}", request.target)
     }
 
-    /// Sends a request.
+    /// Sends a request to a venue.
     ///
     /// # Errors
     /// Why there was no answer, in words.
-    pub(crate) async fn send(&self, url: String, request: &Request, used_header: Option<&str>) -> Result<Answer, String> {
+    pub(crate) async fn send(&self, profile: &Profile, request: &Request) -> Result<Answer, String> {
         let began = Instant::now();
-        let builder = match request.method {
+        let url = Self::url(profile, request);
+        let mut builder = match request.method {
             Method::Get => self.client.get(&url),
             Method::Post => self.client.post(&url).header("content-type", "application/json").body(request.body.clone().unwrap_or_default()),
         };
+        for (name, value) in &profile.headers {
+            builder = builder.header(name, value);
+        }
         let answer = async {
             let response = builder.send().await?;
-            let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).and_then(|value| value.trim().parse().ok());
-            let (status, retry_after, used) = (response.status().as_u16(), header("retry-after"), used_header.and_then(header));
-            Ok((status, retry_after, used, response.bytes().await?))
+            let (status, said) = (response.status().as_u16(), Said::read(response.headers(), profile.limit(&request.limit)));
+            Ok((status, said, response.bytes().await?))
         };
         match answer.await {
-            Ok((status, retry_after, used, body)) => Ok(Answer { url, status, retry_after, used, body, took: began.elapsed() }),
+            Ok((status, said, body)) => Ok(Answer { url, status, retry_after: said.retry_after, used: said.used, body, took: began.elapsed() }),
             Err(error) => Err(explain(&error)),
         }
+    }
+}
+
+/// What the headers of an answer say about a limit.
+struct Said {
+    used: Option<u64>,
+    retry_after: Option<u64>,
+}
+
+impl Said {
+    fn read(headers: &HeaderMap, limit: Option<&Limit>) -> Self {
+        let header = |name: &String| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+        let named = |name: fn(&Limit) -> &Option<String>| limit.and_then(|limit| header(name(limit).as_ref()?));
+        let left = named(|limit| &limit.remaining_header);
+        let used = named(|limit| &limit.used_header).or_else(|| Some(u64::from(limit?.budget).saturating_sub(left?)));
+        let reset = named(|limit| &limit.reset_header).and_then(|reset| {
+            Some(match limit?.reset_unit {
+                ResetUnit::S => reset,
+                ResetUnit::Ms => reset.div_ceil(1000),
+                ResetUnit::Unix => reset.saturating_sub(u64::try_from(Clock::wall().micros() / 1_000_000).unwrap_or(0)),
+            })
+        });
+        Self { used, retry_after: header(&"retry-after".to_owned()).or(reset) }
     }
 }
 

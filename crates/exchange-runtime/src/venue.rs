@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use exchange_core::budget::Budget;
+use exchange_core::budget::{Budget, Budgets};
 use exchange_core::capture::Capture;
 use exchange_core::circuit::{BackOff, Circuit, State};
 use exchange_core::error::{ErrorKind, Reaction, Refusal};
 use exchange_core::event::Ident;
 use exchange_core::feed::{Reply, Turn};
 use exchange_core::memo::Memo;
-use exchange_core::plan::{Poll, request};
-use exchange_core::profile::Limit;
+use exchange_core::plan::{Poll, requests};
+use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
 use exchange_core::{Body, Channel, Feed, Instrument, Market, Request, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -59,6 +59,8 @@ struct Done {
 
 struct Scheduled {
     poll: Poll,
+    /// The markets that its answer serves.
+    markets: Vec<Market>,
     memo: Option<Memo>,
     due: Time,
     /// Requests of this poll that are under way, pages included.
@@ -83,8 +85,8 @@ pub(crate) struct VenueActor {
     options: VenueOptions,
     http: Http,
     feeds: HashMap<Market, Feed>,
-    budgets: BTreeMap<String, Budget>,
-    sweeps: BTreeMap<String, Budget>,
+    budgets: Budgets,
+    sweeps: Budgets,
     circuits: BTreeMap<String, Circuit>,
     schedule: BTreeMap<String, Scheduled>,
     /// Sweeps in the order in which they are due.
@@ -93,7 +95,7 @@ pub(crate) struct VenueActor {
     running: JoinSet<Done>,
     sweeping: usize,
     connections: JoinSet<()>,
-    connects: Arc<Mutex<Budget>>,
+    connects: BTreeMap<Market, Arc<Mutex<Budget>>>,
     numbers: Arc<Numbers>,
     subscribed: BTreeSet<(Market, String, String)>,
     planned: BTreeMap<Market, u64>,
@@ -109,12 +111,13 @@ impl VenueActor {
     pub(crate) fn new(shared: Arc<Shared>, options: VenueOptions, http: Http, numbers: Arc<Numbers>, stop: watch::Receiver<bool>) -> Self {
         let profile = shared.venue.profile.clone();
         let (ask, asks) = mpsc::unbounded_channel();
-        let slice =
-            |limit: &Limit| Limit { budget: (limit.budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window: limit.window / SWEEP_SLICES, used_header: None };
+        let slice = |(name, limit): (&String, &Limit)| {
+            (name.clone(), Limit { budget: (limit.budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window: limit.window / SWEEP_SLICES, ..limit.clone() })
+        };
         let mut actor = Self {
             feeds: options.markets.iter().map(|market| (*market, Feed::new(shared.venue.clone(), *market))).collect(),
-            budgets: profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(limit))).collect(),
-            sweeps: profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(&slice(limit)))).collect(),
+            budgets: Budgets::new(profile.limits.clone()),
+            sweeps: Budgets::new(profile.limits.iter().map(slice).collect()),
             circuits: BTreeMap::new(),
             schedule: BTreeMap::new(),
             sweep: VecDeque::new(),
@@ -122,7 +125,7 @@ impl VenueActor {
             running: JoinSet::new(),
             sweeping: 0,
             connections: JoinSet::new(),
-            connects: Arc::new(Mutex::new(Budget::new(&profile.ws.connects))),
+            connects: connects(&profile),
             numbers,
             subscribed: BTreeSet::new(),
             planned: BTreeMap::new(),
@@ -187,10 +190,12 @@ impl VenueActor {
         let venue = self.shared.venue.clone();
         for market in self.options.markets.clone() {
             let mut lists = false;
-            for endpoint in venue.profile.endpoint.iter().filter(|e| e.serves(market, Channel::Instrument) && !e.history) {
-                let request = request(&venue.profile, endpoint, market, Channel::Instrument, None);
-                let every = Some(endpoint.every.unwrap_or(INSTRUMENTS_EVERY));
-                self.schedule(Poll { request, channels: vec![Channel::Instrument], every, sweep: false, memo: false });
+            let wanted = |e: &&Endpoint| e.serves(market, Channel::Instrument) && !e.history && !e.follow && !e.per_instrument();
+            for endpoint in venue.profile.endpoint.iter().filter(wanted) {
+                for request in requests(&venue.profile, endpoint, market, Channel::Instrument) {
+                    let every = Some(endpoint.every.unwrap_or(INSTRUMENTS_EVERY));
+                    self.schedule(Poll { request, channels: vec![Channel::Instrument], every, sweep: false, memo: false });
+                }
                 lists = true;
             }
             if !lists {
@@ -199,9 +204,19 @@ impl VenueActor {
         }
     }
 
+    /// A request that is scheduled already, for another market or another channel, is asked once for all of them.
     fn schedule(&mut self, poll: Poll) {
-        let key = format!("{} {} {}", poll.request.market, poll.request.target, poll.request.body.as_deref().unwrap_or_default());
-        if self.schedule.contains_key(&key) {
+        let key = format!("{} {}", Http::url(&self.shared.venue.profile, &poll.request), poll.request.body.as_deref().unwrap_or_default());
+        if let Some(known) = self.schedule.get_mut(&key) {
+            if !known.markets.contains(&poll.request.market) {
+                known.markets.push(poll.request.market);
+            }
+            let more: Vec<Channel> = poll.channels.into_iter().filter(|channel| !known.poll.channels.contains(channel)).collect();
+            known.poll.channels.extend(more);
+            known.poll.every = known.poll.every.zip(poll.every).map(|(known, other)| known.min(other));
+            if !poll.memo {
+                known.memo = None;
+            }
             return;
         }
         if poll.sweep {
@@ -210,7 +225,8 @@ impl VenueActor {
         let memo = (poll.memo && !self.options.all_events && !self.options.once).then(Memo::default);
         let pauses = BackOff::new(RETRY.0, RETRY.1, self.rng.u64(..), Instant::now());
         let due = self.shared.clock.now();
-        self.schedule.insert(key, Scheduled { poll, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
+        let markets = vec![poll.request.market];
+        self.schedule.insert(key, Scheduled { poll, markets, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
     }
 
     /// Asks the venue what there is to ask for in a market, and starts what is new.
@@ -234,7 +250,7 @@ impl VenueActor {
         let host = venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
         for (path, topics) in by_path {
             let url = format!("{host}{path}");
-            for topics in topics.chunks(venue.profile.ws.topics_per_connection.max(1)) {
+            for topics in topics.chunks(venue.profile.ws_of(market).topics_per_connection.max(1)) {
                 self.connect(market, &url, topics.to_vec());
             }
         }
@@ -242,13 +258,14 @@ impl VenueActor {
     }
 
     fn connect(&mut self, market: Market, url: &str, topics: Vec<Topic>) {
+        let Some(connects) = self.connects.get(&market).cloned() else { return };
         let connection = Connection {
             shared: self.shared.clone(),
             market,
             url: url.to_owned(),
             topics,
             numbers: self.numbers.clone(),
-            connects: self.connects.clone(),
+            connects,
             asks: self.ask.clone(),
             stop: self.stop.clone(),
             seed: self.rng.u64(..),
@@ -326,7 +343,7 @@ impl VenueActor {
             }
             let request = scheduled.poll.request.clone();
             if !self.options.once
-                && let Some(Err(at)) = self.sweeps.get_mut(&request.limit).map(|budget| budget.spend(now, request.cost))
+                && let Some(Err(at)) = self.sweeps.get(&request.limit).map(|budget| budget.spend(now, request.cost))
             {
                 return Some(at);
             }
@@ -347,7 +364,7 @@ impl VenueActor {
         {
             return Err(until);
         }
-        if let Some(budget) = self.budgets.get_mut(&request.limit) {
+        if let Some(budget) = self.budgets.get(&request.limit) {
             budget.spend(now, request.cost)?;
         }
         circuit.call(now)
@@ -369,13 +386,10 @@ impl VenueActor {
             scheduled.running += 1;
             self.sweeping += usize::from(scheduled.poll.sweep);
         }
-        let profile = &self.shared.venue.profile;
-        // A further page names its host already where the address was not under ours.
-        let url = if request.target.starts_with("http") { request.target.clone() } else { Http::url(profile, &request) };
-        let used_header = profile.limits.get(&request.limit).and_then(|limit| limit.used_header.clone());
+        let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
         self.running.spawn(async move {
-            let result = http.send(url, &request, used_header.as_deref()).await;
+            let result = http.send(&profile, &request).await;
             Done { purpose, request, page, result }
         });
     }
@@ -460,10 +474,10 @@ impl VenueActor {
     fn measure(&mut self, request: &Request, answer: &Answer, now: Time) {
         let labels = [("venue", self.shared.name().to_owned()), ("endpoint", request.endpoint.clone())];
         metrics::histogram!("collector_http_request_duration_seconds", &labels).record(answer.took.as_secs_f64());
-        if let (Some(used), Some(budget)) = (answer.used, self.budgets.get_mut(&request.limit)) {
+        if let (Some(used), Some(budget)) = (answer.used, self.budgets.get(&request.limit)) {
             budget.observe(now, used);
         }
-        if let Some(budget) = self.budgets.get_mut(&request.limit) {
+        if let Some(budget) = self.budgets.get(&request.limit) {
             let (used, _) = budget.usage(now);
             #[expect(clippy::cast_precision_loss, reason = "a gauge")]
             metrics::gauge!("collector_limit_used", "venue" => self.shared.name().to_owned(), "limit" => request.limit.clone()).set(used as f64);
@@ -491,8 +505,13 @@ impl VenueActor {
             return;
         }
         scheduled.done = true;
-        if scheduled.poll.channels.contains(&Channel::Instrument) && self.planned.get(&request.market) != Some(&self.shared.venue.catalog.version()) {
-            self.plan(request.market);
+        if scheduled.poll.channels.contains(&Channel::Instrument) {
+            let version = self.shared.venue.catalog.version();
+            for market in scheduled.markets.clone() {
+                if self.planned.get(&market) != Some(&version) {
+                    self.plan(market);
+                }
+            }
         }
     }
 
@@ -528,7 +547,7 @@ impl VenueActor {
             Reaction::Wait(default) => {
                 circuit.neutral();
                 let until = until(default);
-                if let Some(budget) = self.budgets.get_mut(&request.limit) {
+                if let Some(budget) = self.budgets.get(&request.limit) {
                     budget.block(until);
                 }
                 Some(until)
@@ -573,6 +592,14 @@ impl VenueActor {
             metrics::gauge!("collector_circuit_state", "venue" => self.shared.name().to_owned()).set(value);
         }
     }
+}
+
+/// How many connections may be opened, on each surface: one budget for all that say nothing of their own.
+fn connects(profile: &Profile) -> BTreeMap<Market, Arc<Mutex<Budget>>> {
+    let budget = |limit: &Limit| Arc::new(Mutex::new(Budget::new(limit)));
+    let common = budget(&profile.ws.connects);
+    let own = |surface: &Surface| surface.ws_policy.connects.as_ref().map_or_else(|| common.clone(), budget);
+    profile.markets.iter().map(|(market, surface)| (*market, own(surface))).collect()
 }
 
 /// What a request's failure is called in the venue's health: one for all instruments of an endpoint.

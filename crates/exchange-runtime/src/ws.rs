@@ -12,6 +12,8 @@ use exchange_core::{Event, Instrument, Market, Request, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -134,7 +136,13 @@ impl Connection {
     }
 
     async fn connect(&mut self) -> Result<Socket, String> {
-        let connecting = tokio_tungstenite::connect_async_with_config(&self.url, Some(websocket_config()), true);
+        let mut request = self.url.as_str().into_client_request().map_err(|error| format!("cannot connect: {error}"))?;
+        for (name, value) in &self.shared.venue.profile.headers {
+            let parsed = name.parse::<HeaderName>().ok().zip(value.parse::<HeaderValue>().ok());
+            let (name, value) = parsed.ok_or_else(|| format!("`{name}: {value}` is no header"))?;
+            request.headers_mut().insert(name, value);
+        }
+        let connecting = tokio_tungstenite::connect_async_with_config(request, Some(websocket_config()), true);
         tokio::select! {
             connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => match connected {
                 Ok(Ok((socket, _))) => Ok(socket),
@@ -151,7 +159,7 @@ impl Connection {
         let source = format!("ws {}", self.url);
         let mut turn = Turn::default();
         let (answer, mut answers) = mpsc::unbounded_channel();
-        session.handle(self.shared.clock.now(), Happened::Opened, &mut turn);
+        session.handle(self.shared.clock.now(), Happened::Opened { received: Clock::wall() }, &mut turn);
         let end = loop {
             if let Err(error) = self.carry_out(&mut turn, &mut socket, &answer).await {
                 break End::Broken(error.to_string());

@@ -40,7 +40,7 @@ impl Exchange for Toy {
         "#
     }
 
-    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64) -> String {
+    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64, _: Time) -> String {
         let topics: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
         json!({"id": id, "on": op == Op::Subscribe, "topics": topics}).to_string()
     }
@@ -54,6 +54,13 @@ fn decode(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
     let frame: Value = serde_json::from_slice(input.payload).map_err(DecodeError::malformed)?;
     let number = |key: &str| frame[key].as_u64();
     match frame["is"].as_str() {
+        Some("ack") if frame["topic"].is_string() => {
+            out.control(Control::AckTopic { id: number("id"), topic: frame["topic"].as_str().unwrap().into() });
+        }
+        Some("ack") if frame["only"].is_array() => {
+            let topics = frame["only"].as_array().unwrap().iter().map(|topic| topic.as_str().unwrap().into()).collect();
+            out.control(Control::AckOnly { id: number("id"), topics });
+        }
         Some("ack") => out.control(Control::Ack { id: number("id") }),
         Some("no") => out.control(Control::Rejected { id: number("id"), topic: frame["topic"].as_str().map(Into::into), reason: "no".into() }),
         Some("pong") => out.control(Control::Alive),
@@ -101,7 +108,7 @@ fn instrument(name: &str) -> Arc<Instrument> {
 }
 
 fn topic(name: &str, channels: &[Channel], of: Option<&str>) -> Topic {
-    Topic { name: name.into(), market: Market::Linear, ws_path: String::new(), channels: channels.to_vec(), instrument: of.map(instrument) }
+    Topic { name: name.into(), market: Market::Linear, ws_path: String::new(), channels: channels.to_vec(), instrument: of.map(instrument), stream: 0 }
 }
 
 fn books(names: &[&str]) -> Vec<Topic> {
@@ -119,7 +126,7 @@ impl Net {
     fn open(topics: Vec<Topic>, change: impl FnOnce(&mut Profile)) -> Self {
         let session = Session::new(venue(change), Market::Linear, "ws://toy", topics);
         let mut net = Self { session, now: START, sent: Vec::new(), pings: Vec::new(), fetched: Vec::new(), events: Vec::new() };
-        net.happens(Happened::Opened);
+        net.happens(Happened::Opened { received: START });
         net
     }
 
@@ -253,6 +260,57 @@ fn a_frame_that_is_not_acknowledged_is_sent_again_and_given_up() {
     let ids: Vec<u64> = net.sent.iter().map(|sent| sent.id).collect();
     assert_eq!(ids, [1, 2, 3], "an answer tells which one it is for");
     assert_eq!(net.session.refused(), 0);
+}
+
+#[test]
+fn topics_that_are_acknowledged_one_by_one_are_asked_for_again_one_by_one() {
+    let mut net = Net::open(many(3), |_| ());
+    net.frame(json!({"is": "ack", "topic": "t02"}));
+    net.frame(json!({"is": "ack", "id": 1, "topic": "t00"}));
+    net.pass(ACK_TIMEOUT + SECOND);
+    assert_eq!(net.sent.last().unwrap().topics, ["t01"]);
+    net.frame(json!({"is": "ack", "topic": "t01"}));
+    net.pass(Duration::from_mins(1));
+    assert_eq!(net.sent.len(), 2);
+}
+
+#[test]
+fn what_an_acknowledgement_leaves_out_was_refused() {
+    for id in [json!(1), Value::Null] {
+        let mut net = Net::open(many(3), |_| ());
+        net.frame(json!({"is": "ack", "id": id, "only": ["t02", "t00"]}));
+        net.pass(Duration::from_mins(1));
+        assert_eq!((net.session.refused(), net.sent.len()), (1, 1));
+    }
+}
+
+#[test]
+fn a_frame_holds_topics_of_one_stream() {
+    let mut topics = many(5);
+    topics[3].stream = 1;
+    topics[4].stream = 1;
+    let mut net = Net::open(topics, |profile| {
+        let stream = |most: usize| format!("topic = \"t{{symbol}}\"\nmarkets = []\nchannels = []\ntopics_per_frame = {most}");
+        profile.stream = [stream(2), stream(1)].iter().map(|text| toml::from_str(text).unwrap()).collect();
+    });
+    net.acknowledge();
+    let topics: Vec<&[String]> = net.sent.iter().map(|sent| sent.topics.as_slice()).collect();
+    assert_eq!(topics, [&["t00", "t01"][..], &["t02"], &["t03"], &["t04"]]);
+}
+
+#[test]
+fn a_connection_begins_with_its_greeting() {
+    let mut net = Net::open(many(1), |profile| {
+        profile.ws.hello = vec!["{\"hello\":{time}}".into()];
+        let surface = profile.markets.get_mut(&Market::Linear).unwrap();
+        surface.vars.insert("who".into(), crate::profile::Values::One("toy".into()));
+        surface.ws_policy.ping = Some(crate::profile::Ping { every: 8 * SECOND, text: Some("{who} {time}".into()) });
+    });
+    net.acknowledge();
+    net.pass(10 * SECOND);
+    let said: Vec<&str> = net.pings.iter().map(|(_, frame)| frame.as_str()).collect();
+    assert_eq!(said, ["{\"hello\":1763640000}", "toy 1763640008"]);
+    assert_eq!(net.sent.len(), 1);
 }
 
 #[test]
@@ -520,7 +578,7 @@ fn time_always_moves_on() {
         for step in 0..10_000 {
             if net.session.close().is_some() {
                 net.session = Session::new(venue(change), Market::Linear, "ws://toy", topics.clone());
-                net.happens(Happened::Opened);
+                net.happens(Happened::Opened { received: START });
             }
             let before = net.now;
             net.wake(Time::MAX);

@@ -113,3 +113,30 @@ fn rows_by_position() {
     assert_eq!(candle.open.0.unwrap().to_string(), "0.5");
     assert!(read::<Candle>("[1499040000000,{}]").is_err());
 }
+
+#[test]
+fn times_are_told_apart_by_their_magnitude() {
+    let micros = |text: &str| read::<AnyTime>(text).map(|time| time.0.map(crate::time::Time::micros));
+    for text in ["1731897467", "\"1731897467\"", "1731897467000", "\"1731897467000\"", "1731897467000000", "1731897467000000000", "\"1731897467.000\""] {
+        assert_eq!(micros(text).unwrap(), Some(1_731_897_467_000_000), "{text}");
+    }
+    assert_eq!(micros("1514764800.123").unwrap(), Some(1_514_764_800_123_000));
+    assert_eq!(micros("\"1606292218213.4578\"").unwrap(), Some(1_606_292_218_213_457));
+    assert_eq!(micros("1697915257909123456").unwrap(), Some(1_697_915_257_909_123));
+    for text in ["0", "\"\"", "null", "\"0\""] {
+        assert_eq!(micros(text).unwrap(), None, "{text}");
+    }
+    for text in ["\"x\"", "-5", "\"1.\u{0660}\"", "1e9", "99999999999999999999", "\"1731897467:5\""] {
+        assert!(micros(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn only_whole_hours_are_hours() {
+    let hours = |text: &str, units| read::<Num>(text).unwrap().hours(units);
+    assert_eq!([hours("480", 60), hours("\"28800000\"", 3_600_000), hours("8", 1)], [Some(8); 3]);
+    assert_eq!(
+        [hours("90", 60), hours("0", 60), hours("-60", 60), hours("60.5", 60), hours("\"\"", 60), hours("60", 0)],
+        [None, None, None, None, None, Some(60)]
+    );
+}

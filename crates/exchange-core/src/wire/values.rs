@@ -17,6 +17,15 @@ impl Num {
     pub fn positive(self) -> Option<Decimal> {
         self.0.filter(Decimal::is_positive)
     }
+
+    /// A duration in whole hours, of which one has so many of the number's units: 60 for minutes, `3_600_000` for
+    /// milliseconds. Absent where it is none.
+    pub fn hours(&self, units: u32) -> Option<u32> {
+        let number = self.0.as_ref()?.to_rust_decimal()?;
+        let count = u64::try_from(number.mantissa()).ok().filter(|count| number.scale() == 0 && *count > 0)?;
+        let units = u64::from(units.max(1));
+        (count % units == 0).then_some(count / units).and_then(|hours| u32::try_from(hours).ok())
+    }
 }
 
 impl<'a> Wire<'a> for Num {
@@ -86,6 +95,62 @@ impl<'a> Wire<'a> for Millis {
             return Err(reader.shape("is not a time in milliseconds"));
         };
         Ok(Self((millis != 0).then_some(Time::from_millis(millis))))
+    }
+
+    fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
+        Ok(Self(None))
+    }
+}
+
+/// A time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude (any time after 1971 in
+/// the smaller units); quoted or bare, with or without a fraction; `""`, `null` and 0 are absent. For venues that
+/// mix their units; finer than a microsecond is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AnyTime(pub Option<Time>);
+
+impl AnyTime {
+    /// A time of so many units and, in them, a fraction's digits.
+    fn new(number: i64, fraction: &[u8]) -> Option<Option<Time>> {
+        // So many digits of the fraction are whole microseconds; a nanosecond's last three digits are none.
+        let (micros, places) = match number {
+            0 => return Some(None),
+            1..100_000_000_000 => (number.checked_mul(1_000_000)?, 6),
+            100_000_000_000..100_000_000_000_000 => (number.checked_mul(1000)?, 3),
+            100_000_000_000_000..100_000_000_000_000_000 => (number, 0),
+            _ => (number / 1000, 0),
+        };
+        let part = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(places).fold(0, |sum: i64, digit| sum * 10 + i64::from(digit - b'0'));
+        Some(Some(Time::from_micros(micros + part)))
+    }
+
+    fn parse(text: &str) -> Option<Option<Time>> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        Self::new(whole.parse().ok()?, fraction.as_bytes())
+    }
+}
+
+impl<'a> Wire<'a> for AnyTime {
+    #[inline]
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        reader.space();
+        if let Some(time) = reader.bare_integer().and_then(|number| Self::new(i64::try_from(number).ok()?, &[])) {
+            return Ok(Self(time));
+        }
+        if reader.null() {
+            return Ok(Self(None));
+        }
+        let text = reader.string_or_number()?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        match Self::parse(&text) {
+            Some(time) => Ok(Self(time)),
+            None => Err(reader.shape("is not a time")),
+        }
     }
 
     fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {

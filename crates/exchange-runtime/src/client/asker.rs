@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use exchange_core::budget::Budget;
+use exchange_core::budget::Budgets;
 use exchange_core::circuit::BackOff;
 use exchange_core::error::{Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
@@ -26,9 +26,10 @@ const MOST_PAGES: usize = 100;
 /// What is known of how much the venue will take.
 #[derive(Debug, Default)]
 struct Limits {
-    budgets: BTreeMap<String, Budget>,
-    /// Until when which budget is not to be drawn on, and why: longer than a caller should be kept waiting.
-    shut: BTreeMap<String, (Time, Refusal)>,
+    budgets: Budgets,
+    /// Until when which budget (or all of them) is not to be drawn on, and why: longer than a caller should be kept
+    /// waiting.
+    shut: BTreeMap<Option<String>, (Time, Refusal)>,
 }
 
 /// Asks one venue.
@@ -41,7 +42,7 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn new(venue: Venue, http: Http) -> Self {
-        let budgets = venue.profile.limits.iter().map(|(name, limit)| (name.clone(), Budget::new(limit))).collect();
+        let budgets = Budgets::new(venue.profile.limits.clone());
         Self { venue, http, clock: Clock::start(), limits: Mutex::new(Limits { budgets, shut: BTreeMap::new() }) }
     }
 
@@ -90,11 +91,8 @@ impl Asker {
 
     async fn send(&self, feed: &mut Feed, request: &Request, turn: &mut Turn) -> Result<(), Refusal> {
         let profile = &self.venue.profile;
-        // A further page names its host already where the address was not under ours.
-        let url = if request.target.starts_with("http") { request.target.clone() } else { Http::url(profile, request) };
-        let used_header = profile.limits.get(&request.limit).and_then(|limit| limit.used_header.as_deref());
-        let answer = self.http.send(url, request, used_header).await.map_err(|message| Refusal { kind: ErrorKind::Transient, message, until: None })?;
-        if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get_mut(&request.limit)) {
+        let answer = self.http.send(profile, request).await.map_err(|message| Refusal { kind: ErrorKind::Transient, message, until: None })?;
+        if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get(&request.limit)) {
             budget.observe(self.clock.now(), used);
         }
         let reply = Reply {
@@ -116,10 +114,11 @@ impl Asker {
             let at = {
                 let now = self.clock.now();
                 let mut limits = self.limits();
-                if let Some((_, refusal)) = limits.shut.get(&request.limit).filter(|(until, _)| now < *until) {
+                let shut = [None, Some(request.limit.clone())].into_iter().find_map(|name| limits.shut.get(&name).filter(|(until, _)| now < *until));
+                if let Some((_, refusal)) = shut {
                     return Err(ClientError::refused(self.name(), refusal));
                 }
-                let Some(budget) = limits.budgets.get_mut(&request.limit) else { return Ok(()) };
+                let Some(budget) = limits.budgets.get(&request.limit) else { return Ok(()) };
                 let Err(at) = budget.spend(now, request.cost) else { return Ok(()) };
                 at
             };
@@ -140,11 +139,12 @@ impl Asker {
         let until = self.clock.now() + pause;
         let mut limits = self.limits();
         let Limits { budgets, shut } = &mut *limits;
-        for (name, budget) in budgets.iter_mut().filter(|(name, _)| limit.is_none_or(|limit| limit == *name)) {
-            budget.block(until);
-            if pause > PATIENCE {
-                shut.insert(name.clone(), (until, Refusal { until: Some(wall + pause), ..refusal.clone() }));
-            }
+        match limit {
+            Some(limit) => budgets.get(limit).into_iter().for_each(|budget| budget.block(until)),
+            None => budgets.block(until),
+        }
+        if pause > PATIENCE {
+            shut.insert(limit.cloned(), (until, Refusal { until: Some(wall + pause), ..refusal.clone() }));
         }
         // The blocked budget is what makes the next attempt wait.
         (pause <= PATIENCE).then_some(Duration::ZERO)

@@ -18,7 +18,7 @@ mod wire;
 use exchange_core::encode::write_string;
 use exchange_core::plan;
 use exchange_core::time::Interval;
-use exchange_core::{Channel, Decoder, Exchange, Market, Op, Plan, Profile, Topic, Want};
+use exchange_core::{Channel, Decoder, Exchange, Market, Op, Plan, Profile, Time, Topic, Want};
 
 /// The venue.
 pub(crate) struct Binance;
@@ -37,7 +37,7 @@ impl Exchange for Binance {
         plan
     }
 
-    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64) -> String {
+    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64, _: Time) -> String {
         let method = match op {
             Op::Subscribe => "SUBSCRIBE",
             Op::Unsubscribe => "UNSUBSCRIBE",
@@ -112,10 +112,13 @@ mod tests {
 
     #[test]
     fn subscribes_by_name() {
-        let topic = |name: &str| Topic { name: name.into(), market: Market::Spot, ws_path: String::new(), channels: Vec::new(), instrument: None };
+        let topic = |name: &str| Topic { name: name.into(), market: Market::Spot, ws_path: String::new(), channels: Vec::new(), instrument: None, stream: 0 };
         let (a, b) = (topic("btcusdt@trade"), topic("币安人生usdt@trade"));
-        assert_eq!(Binance.subscribe(Op::Subscribe, &[&a, &b], 7), r#"{"method":"SUBSCRIBE","params":["btcusdt@trade","币安人生usdt@trade"],"id":7}"#);
-        assert_eq!(Binance.subscribe(Op::Unsubscribe, &[&a], 8), r#"{"method":"UNSUBSCRIBE","params":["btcusdt@trade"],"id":8}"#);
+        assert_eq!(
+            Binance.subscribe(Op::Subscribe, &[&a, &b], 7, Time::EPOCH),
+            r#"{"method":"SUBSCRIBE","params":["btcusdt@trade","币安人生usdt@trade"],"id":7}"#
+        );
+        assert_eq!(Binance.subscribe(Op::Unsubscribe, &[&a], 8, Time::EPOCH), r#"{"method":"UNSUBSCRIBE","params":["btcusdt@trade"],"id":8}"#);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod wire;
 
 use exchange_core::encode::write_string;
 use exchange_core::plan::Topic;
-use exchange_core::{Decoder, Exchange, Market, Op};
+use exchange_core::{Decoder, Exchange, Market, Op, Time};
 
 /// Bybit v5. <https://bybit-exchange.github.io/docs/v5/intro>
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,7 +27,7 @@ impl Exchange for Bybit {
         include_str!("venue.toml")
     }
 
-    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64) -> String {
+    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64, _: Time) -> String {
         let op = match op {
             Op::Subscribe => "subscribe",
             Op::Unsubscribe => "unsubscribe",
@@ -89,7 +89,10 @@ mod tests {
     fn frames_are_worded_as_documented() {
         let plan = plan(Market::Spot, &[Channel::Trade, Channel::Candle(exchange_core::Interval::parse("1h").unwrap())], Mode::Stream);
         let topics: Vec<_> = plan.topics.iter().skip(1).take(2).collect();
-        assert_eq!(Bybit.subscribe(Op::Subscribe, &topics, 7), r#"{"req_id":"7","op":"subscribe","args":["publicTrade.ETHUSDT","kline.60.BTCUSDT"]}"#);
-        assert_eq!(Bybit.subscribe(Op::Unsubscribe, &topics[..1], 8), r#"{"req_id":"8","op":"unsubscribe","args":["publicTrade.ETHUSDT"]}"#);
+        assert_eq!(
+            Bybit.subscribe(Op::Subscribe, &topics, 7, Time::EPOCH),
+            r#"{"req_id":"7","op":"subscribe","args":["publicTrade.ETHUSDT","kline.60.BTCUSDT"]}"#
+        );
+        assert_eq!(Bybit.subscribe(Op::Unsubscribe, &topics[..1], 8, Time::EPOCH), r#"{"req_id":"8","op":"unsubscribe","args":["publicTrade.ETHUSDT"]}"#);
     }
 }

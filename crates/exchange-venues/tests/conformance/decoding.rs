@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use exchange_core::capture::{Capture, CaptureSource};
+use exchange_core::profile::Endpoint;
 use exchange_core::{Body, Market};
 use serde_json::{Map, Value};
 
@@ -186,6 +187,11 @@ fn the_order_of_keys_means_nothing() {
     });
 }
 
+/// Endpoints of one path and body are one.
+fn asked_by(endpoint: &Endpoint) -> String {
+    format!("{} {}", endpoint.path, endpoint.body.as_deref().unwrap_or_default())
+}
+
 #[test]
 fn fixtures_cover_what_the_description_lists() {
     let mut missing = String::new();
@@ -196,18 +202,23 @@ fn fixtures_cover_what_the_description_lists() {
                 let Some(channel) = event.body.channel() else { continue };
                 let market = line.capture.market.expect("every capture names its market");
                 let asked = match line.capture.source() {
-                    Some(CaptureSource::Http(method, url)) => venue.profile.endpoint_at(market, method, url).map(|endpoint| endpoint.path.as_str()),
-                    _ => Some("stream"),
+                    Some(CaptureSource::Http(method, url)) => {
+                        venue.profile.endpoint_at(market, method, url, line.capture.request.as_deref()).map_or("nothing".to_owned(), asked_by)
+                    }
+                    _ => "stream".to_owned(),
                 };
-                seen.insert((asked.unwrap_or_default().to_owned(), market, channel.as_str()));
+                seen.insert((asked, market, channel.as_str()));
             }
         }
-        let endpoints = venue.profile.endpoint.iter().map(|endpoint| (endpoint.path.as_str(), &endpoint.markets, &endpoint.channels));
-        let streams = venue.profile.stream.iter().map(|stream| ("stream", &stream.markets, &stream.channels));
+        let endpoints = venue.profile.endpoint.iter().map(|endpoint| (asked_by(endpoint), &endpoint.markets, &endpoint.channels));
+        let streams = venue.profile.stream.iter().map(|stream| ("stream".to_owned(), &stream.markets, &stream.channels));
         let listed: BTreeSet<_> = endpoints
             .chain(streams)
             .flat_map(|(asked, markets, channels)| {
-                markets.iter().flat_map(move |market| channels.iter().map(move |channel| (asked.to_owned(), *market, channel.as_str())))
+                markets.iter().flat_map(move |market| {
+                    let asked = asked.clone();
+                    channels.iter().map(move |channel| (asked.clone(), *market, channel.as_str()))
+                })
             })
             .collect();
         for (asked, market, channel) in listed.difference(&seen) {

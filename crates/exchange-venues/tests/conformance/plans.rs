@@ -77,13 +77,15 @@ fn plans_are_well_formed() {
             if poll.sweep != request.instrument.is_some() || request.market != want.market || poll.channels.is_empty() {
                 return Err(format!("`{}` is of no market, channel or instrument that was wanted", request.target));
             }
-            if !venue.profile.limits.contains_key(&request.limit) {
+            if venue.profile.limit(&request.limit).is_none() {
                 return Err(format!("`{}` draws on `{}`, which is no limit", request.target, request.limit));
             }
         }
         let mut names = BTreeSet::new();
         for topic in &plan.topics {
-            if topic.name.is_empty() || topic.name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '{' || c == '}') {
+            if topic.name.is_empty()
+                || topic.name.split(' ').any(|word| word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}'))
+            {
                 return Err(format!("`{}` is no topic", topic.name));
             }
             if !(topic.ws_path.is_empty() || topic.ws_path.starts_with('/')) || topic.channels.is_empty() || topic.market != want.market {
@@ -120,12 +122,12 @@ fn a_cycle_stays_within_its_budgets() {
         let mut drawn: BTreeMap<&str, f64> = BTreeMap::new();
         // Sweeps take what the budget leaves them.
         for poll in plan.polls.iter().filter(|poll| !poll.sweep) {
-            let Some(limit) = venue.profile.limits.get(&poll.request.limit) else { continue };
+            let Some(limit) = venue.profile.limit(&poll.request.limit) else { continue };
             let per_window = limit.window.as_secs_f64() / poll.every.unwrap_or(CYCLE).max(CYCLE).as_secs_f64();
             *drawn.entry(&poll.request.limit).or_default() += f64::from(poll.request.cost) * per_window;
         }
         for (name, drawn) in drawn {
-            let budget = venue.profile.limits.get(name).map_or(0.0, |limit| f64::from(limit.budget));
+            let budget = venue.profile.limit(name).map_or(0.0, |limit| f64::from(limit.budget));
             if drawn > budget * SHARE {
                 return Err(format!("polling every {CYCLE:?} draws {drawn} of the {budget} of {name}"));
             }
@@ -143,7 +145,7 @@ fn connections_subscribe_as_the_venue_allows() {
         }
         for (path, topics) in by_path {
             // Full connections are alike: the first and the last are enough.
-            let connections: Vec<&[Topic]> = topics.chunks(venue.profile.ws.topics_per_connection).collect();
+            let connections: Vec<&[Topic]> = topics.chunks(venue.profile.ws_of(want.market).topics_per_connection).collect();
             for topics in [connections.first(), connections.last()].into_iter().flatten() {
                 subscribe(venue, want.market, path, topics)?;
             }
@@ -154,14 +156,16 @@ fn connections_subscribe_as_the_venue_allows() {
 
 /// Lives the beginning of a connection and looks at what it sends.
 fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Result<(), String> {
-    let ws = &venue.profile.ws;
+    let ws = &venue.profile.ws_of(market);
     let mut session = Session::new(Venue::new(venue.exchange, venue.profile.clone()), market, &format!("wss://localhost{path}"), topics.to_vec());
     let opened = Time::from_millis(1_760_000_000_000);
     let (mut now, mut turn, mut sent) = (opened, exchange_core::Turn::default(), Vec::new());
-    session.handle(now, Happened::Opened, &mut turn);
+    session.handle(now, Happened::Opened { received: opened }, &mut turn);
     while now < opened + SUBSCRIBED {
         // A session's own ping is no subscription; a protocol ping is an empty frame.
-        let is_ping = |frame: &String| frame.is_empty() || ws.ping.as_ref().is_some_and(|ping| ping.text.as_ref() == Some(frame));
+        let own: Vec<String> =
+            ws.hello.iter().chain(ws.ping.iter().filter_map(|ping| ping.text.as_ref())).map(|text| venue.profile.worded(market, text, now)).collect();
+        let is_ping = |frame: &String| frame.is_empty() || own.contains(frame);
         sent.extend(turn.send.drain(..).filter(|frame| !is_ping(frame)).map(|frame| (now, frame)));
         now = session.wake_at().max(now + Duration::from_millis(1));
         session.handle(now, Happened::Woken, &mut turn);
@@ -170,8 +174,9 @@ fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Re
     for (_, frame) in &sent {
         let value: Value = serde_json::from_str(frame).map_err(|error| format!("{error}: {frame}"))?;
         let named: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).filter(|name| names(&value, name)).collect();
-        if named.is_empty() || named.len() > ws.topics_per_frame {
-            return Err(format!("a frame of {} topics, {} allowed: {frame}", named.len(), ws.topics_per_frame));
+        let most = topics.iter().filter(|topic| named.contains(&topic.name.as_str())).map(|topic| venue.profile.topics_per_frame(market, topic.stream)).max();
+        if named.is_empty() || most.is_none_or(|most| named.len() > most) {
+            return Err(format!("a frame of {} topics, {most:?} allowed: {frame}", named.len()));
         }
         asked.extend(named);
     }
@@ -182,19 +187,23 @@ fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Re
     if let Some((_, frame)) = sent.iter().find(|(time, _)| in_window(*time) > ws.frames.budget as usize) {
         return Err(format!("more than {} frames in {:?}, beginning with {frame}", ws.frames.budget, ws.frames.window));
     }
-    let some: Vec<&Topic> = topics.iter().take(ws.topics_per_frame).collect();
-    if venue.exchange.subscribe(Op::Subscribe, &some, 1) == venue.exchange.subscribe(Op::Unsubscribe, &some, 1) {
+    let some: Vec<&Topic> = topics.iter().take(1).collect();
+    if venue.exchange.subscribe(Op::Subscribe, &some, 1, opened) == venue.exchange.subscribe(Op::Unsubscribe, &some, 1, opened) {
         return Err("unsubscribing is worded as subscribing".into());
     }
     Ok(())
 }
 
-/// Whether a frame names a topic: as a string, or in parts as an object (a channel and an instrument).
+/// Whether a frame names a topic: each word of its name as a string of its own, wherever in the frame.
 fn names(frame: &Value, topic: &str) -> bool {
+    topic.split(' ').all(|word| holds(frame, word))
+}
+
+fn holds(frame: &Value, word: &str) -> bool {
     match frame {
-        Value::String(text) => text == topic,
-        Value::Array(all) => all.iter().any(|value| names(value, topic)),
-        Value::Object(all) => all.values().any(|value| names(value, topic)),
+        Value::String(text) => text == word,
+        Value::Array(all) => all.iter().any(|value| holds(value, word)),
+        Value::Object(all) => all.values().any(|value| holds(value, word)),
         _ => false,
     }
 }

@@ -66,19 +66,21 @@ fn surfaces_and_limits_are_whole() {
             if limit.budget == 0 || limit.window.is_zero() {
                 wrong.push(format!("the limit {name} allows nothing"));
             }
-            if limit.used_header.as_ref().is_some_and(|header| header.bytes().any(|byte| byte.is_ascii_uppercase())) {
+            let headers = [&limit.used_header, &limit.remaining_header, &limit.reset_header];
+            if headers.into_iter().flatten().any(|header| header.bytes().any(|byte| byte.is_ascii_uppercase())) {
                 wrong.push(format!("the header of the limit {name} is not in lower case, as headers are compared"));
             }
         }
-        let ws = &profile.ws;
-        if ws.topics_per_frame == 0 || ws.topics_per_frame > ws.topics_per_connection {
-            wrong.push("ws: a frame takes no topic, or more than a connection".into());
-        }
-        if ws.ping.as_ref().is_some_and(|ping| ping.every >= ws.silence || ping.every.is_zero()) {
-            wrong.push("ws: a connection is silent before its first ping".into());
-        }
-        if ws.life.is_some_and(|life| life <= ws.silence) {
-            wrong.push("ws: a connection's life is shorter than its silence".into());
+        for ws in std::iter::once(profile.ws.clone()).chain(profile.markets.keys().map(|market| profile.ws_of(*market))) {
+            if ws.topics_per_frame == 0 || ws.topics_per_frame > ws.topics_per_connection {
+                wrong.push("ws: a frame takes no topic, or more than a connection".into());
+            }
+            if ws.ping.as_ref().is_some_and(|ping| ping.every >= ws.silence || ping.every.is_zero()) {
+                wrong.push("ws: a connection is silent before its first ping".into());
+            }
+            if ws.life.is_some_and(|life| life <= ws.silence) {
+                wrong.push("ws: a connection's life is shorter than its silence".into());
+            }
         }
     });
 }
@@ -110,10 +112,12 @@ fn endpoints_are_whole() {
     });
 }
 
+/// What stands for something in every template.
+const WORDS: &[&str] = &["market", "symbol", "symbol_lower", "interval", "base", "quote", "settle", "settle_lower"];
+
 /// Fills an endpoint's templates and looks at the request.
 fn check_templates(profile: &Profile, endpoint: &Endpoint, market: Market, surface: &Surface) -> Option<String> {
-    for (template, known) in [(&endpoint.path, &["market", "symbol", "symbol_lower", "interval"][..]), (&endpoint.query, &["market", "symbol", "interval"][..])]
-    {
+    for (template, known) in [(&endpoint.path, WORDS), (&endpoint.query, WORDS)] {
         if let Some(name) = unknown_variable(template, surface, known) {
             return Some(format!("`{{{name}}}` stands for nothing"));
         }
@@ -128,8 +132,9 @@ fn check_templates(profile: &Profile, endpoint: &Endpoint, market: Market, surfa
         if request.body.as_ref().is_some_and(|body| serde_json::from_str::<serde_json::Value>(body).is_err()) {
             return Some(format!("its body is no JSON: {:?}", request.body));
         }
-        let url = format!("{}{}", surface.rest, request.target);
-        if profile.endpoint_at(market, endpoint.method, &url).is_none_or(|found| found.path != endpoint.path && !endpoint.path.contains('{')) {
+        let url = format!("{}{}", profile.host(market, &endpoint.name), request.target);
+        let found = profile.endpoint_at(market, endpoint.method, &url, request.body.as_deref());
+        if found.is_none_or(|found| (&found.path, &found.body) != (&endpoint.path, &endpoint.body)) {
             return Some(format!("a capture of {url} does not lead back to it"));
         }
     }

@@ -7,7 +7,7 @@ mod wire;
 
 use exchange_core::encode::write_string;
 use exchange_core::plan::Topic;
-use exchange_core::{Decoder, Exchange, Market, Op};
+use exchange_core::{Decoder, Exchange, Market, Op, Time};
 
 /// The venue. <https://docs.__name__.example/>
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,7 +18,7 @@ impl Exchange for __Name__ {
         include_str!("venue.toml")
     }
 
-    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64) -> String {
+    fn subscribe(&self, op: Op, topics: &[&Topic], id: u64, _: Time) -> String {
         let op = match op {
             Op::Subscribe => "subscribe",
             Op::Unsubscribe => "unsubscribe",
@@ -44,9 +44,9 @@ mod tests {
 
     #[test]
     fn frames_are_worded_as_documented() {
-        let topic = |name: &str| Topic { name: name.into(), market: Market::Spot, ws_path: "/ws".into(), channels: Vec::new(), instrument: None };
+        let topic = |name: &str| Topic { name: name.into(), market: Market::Spot, ws_path: "/ws".into(), channels: Vec::new(), instrument: None, stream: 0 };
         let (ticker, trade) = (topic("ticker.BTC-USDT"), topic("trade.BTC-USDT"));
-        let frame = __Name__.subscribe(Op::Subscribe, &[&ticker, &trade], 7);
+        let frame = __Name__.subscribe(Op::Subscribe, &[&ticker, &trade], 7, Time::EPOCH);
         assert_eq!(frame, r#"{"id":7,"op":"subscribe","args":["ticker.BTC-USDT","trade.BTC-USDT"]}"#);
     }
 }
