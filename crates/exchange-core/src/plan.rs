@@ -290,6 +290,9 @@ pub fn request_range(profile: &Profile, endpoint: &Endpoint, market: Market, cha
             let value = match value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
                 Some("since") => (range.since? + Duration::from_micros(999)).millis().to_string(),
                 Some("until") => range.until?.millis().to_string(),
+                // The same for venues whose bounds are no part of the range.
+                Some("after") => ((range.since? + Duration::from_micros(999)).millis() - 1).to_string(),
+                Some("before") => (range.until?.millis() + 1).to_string(),
                 Some(limit) => Limit::parse(limit, surface)?.at_least(range.limit?).to_string(),
                 None => percent_encode(value).into_owned(),
             };
@@ -424,6 +427,7 @@ mod tests {
         assert_eq!(ask(template, all).cost, 7);
         let none = ask(template, Range::default());
         assert_eq!((none.target.as_str(), none.cost), ("/history?symbol=%E5%B8%81USDT&limit=3&sort=a%20c", 1));
+        assert!(ask("from={after}&to={before}", all).target.ends_with("&from=1500&to=2501"), "bounds that are left out of the range");
     }
 
     #[test]

@@ -305,7 +305,7 @@ pub struct Endpoint {
     #[serde(default)]
     pub follow: bool,
     /// How a part of an instrument's records is asked for: pairs of a query with `{since}` and `{until}` (milliseconds,
-    /// both included) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
+    /// both included; `{after}` and `{before}` where the venue leaves the bounds out) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
     /// `{limit:5|10|20}` (how many, where only these will do). A pair takes the place of the query's pair of that key;
     /// one whose value is not asked for is left out.
     pub range: Option<String>,
