@@ -8,8 +8,9 @@ use exchange_core::Exchange;
 
 mod binance;
 mod bybit;
+mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit]
+    &[&binance::Binance, &bybit::Bybit, &okx::Okx]
 }
