@@ -120,7 +120,7 @@ impl Budget {
 #[derive(Debug, Default)]
 pub struct Budgets {
     limits: BTreeMap<String, Limit>,
-    budgets: BTreeMap<String, Budget>,
+    made: BTreeMap<String, Budget>,
     blocked_until: Time,
 }
 
@@ -132,19 +132,19 @@ impl Budgets {
 
     /// The budget of that name: `limit`, or `limit/endpoint`.
     pub fn get(&mut self, name: &str) -> Option<&mut Budget> {
-        if !self.budgets.contains_key(name) {
+        if !self.made.contains_key(name) {
             let limit = self.limits.get(name.split('/').next().unwrap_or(name))?;
             let mut budget = Budget::new(limit);
             budget.block(self.blocked_until);
-            self.budgets.insert(name.to_owned(), budget);
+            self.made.insert(name.to_owned(), budget);
         }
-        self.budgets.get_mut(name)
+        self.made.get_mut(name)
     }
 
     /// Nothing is spent of any before `until`.
     pub fn block(&mut self, until: Time) {
         self.blocked_until = self.blocked_until.max(until);
-        for budget in self.budgets.values_mut() {
+        for budget in self.made.values_mut() {
             budget.block(until);
         }
     }

@@ -354,9 +354,13 @@ fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, (at, stream):
         plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned(), stream: at });
     };
     if stream.per_instrument() {
-        want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)).for_each(|instrument| add(Some(instrument), &[]));
+        for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)) {
+            add(Some(instrument), &[]);
+        }
     } else {
-        choices(&[&stream.topic, ws_path], surface).iter().for_each(|values| add(None, values));
+        for values in &choices(&[&stream.topic, ws_path], surface) {
+            add(None, values);
+        }
     }
 }
 

@@ -514,16 +514,13 @@ pub(crate) fn fill(template: &str, market: Market, surface: Option<&Surface>, va
         out.push_str(before);
         let name = after.split('}').next().filter(|name| name.len() < after.len()).unwrap_or_default();
         let value = values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value).or_else(|| surface?.vars.get(name)?.first());
-        match value.or((name == "market").then_some(market.as_str())) {
-            Some(value) => {
-                out.push_str(value);
-                rest = after.get(name.len() + 1..).unwrap_or_default();
-            }
+        if let Some(value) = value.or((name == "market").then_some(market.as_str())) {
+            out.push_str(value);
+            rest = after.get(name.len() + 1..).unwrap_or_default();
+        } else {
             // JSON bodies have braces of their own.
-            None => {
-                out.push('{');
-                rest = after;
-            }
+            out.push('{');
+            rest = after;
         }
     }
     out + rest

@@ -109,27 +109,27 @@ impl<'a> Wire<'a> for Millis {
 pub struct AnyTime(pub Option<Time>);
 
 impl AnyTime {
-    /// A time of so many units and, in them, a fraction's digits.
-    fn new(number: i64, fraction: &[u8]) -> Option<Option<Time>> {
+    /// A time of so many units and, in them, a fraction's digits; none that could be told in microseconds, if too large.
+    fn of(number: i64, fraction: &[u8]) -> Option<Self> {
         // So many digits of the fraction are whole microseconds; a nanosecond's last three digits are none.
         let (micros, places) = match number {
-            0 => return Some(None),
+            0 => return Some(Self(None)),
             1..100_000_000_000 => (number.checked_mul(1_000_000)?, 6),
             100_000_000_000..100_000_000_000_000 => (number.checked_mul(1000)?, 3),
             100_000_000_000_000..100_000_000_000_000_000 => (number, 0),
             _ => (number / 1000, 0),
         };
         let part = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(places).fold(0, |sum: i64, digit| sum * 10 + i64::from(digit - b'0'));
-        Some(Some(Time::from_micros(micros + part)))
+        Some(Self(Some(Time::from_micros(micros + part))))
     }
 
-    fn parse(text: &str) -> Option<Option<Time>> {
+    fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(whole) || !digits(fraction) {
             return None;
         }
-        Self::new(whole.parse().ok()?, fraction.as_bytes())
+        Self::of(whole.parse().ok()?, fraction.as_bytes())
     }
 }
 
@@ -137,8 +137,8 @@ impl<'a> Wire<'a> for AnyTime {
     #[inline]
     fn read(reader: &mut Reader<'a>) -> Read<Self> {
         reader.space();
-        if let Some(time) = reader.bare_integer().and_then(|number| Self::new(i64::try_from(number).ok()?, &[])) {
-            return Ok(Self(time));
+        if let Some(time) = reader.bare_integer().and_then(|number| Self::of(i64::try_from(number).ok()?, &[])) {
+            return Ok(time);
         }
         if reader.null() {
             return Ok(Self(None));
@@ -147,10 +147,7 @@ impl<'a> Wire<'a> for AnyTime {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        match Self::parse(&text) {
-            Some(time) => Ok(Self(time)),
-            None => Err(reader.shape("is not a time")),
-        }
+        Self::parse(&text).ok_or_else(|| reader.shape("is not a time"))
     }
 
     fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
