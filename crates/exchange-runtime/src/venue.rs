@@ -74,6 +74,22 @@ struct Scheduled {
 }
 
 impl Scheduled {
+    /// The same request is wanted for something else as well. What is now asked more often is due earlier, too.
+    fn join(&mut self, poll: Poll, now: Time, interval: Duration) {
+        if !self.markets.contains(&poll.request.market) {
+            self.markets.push(poll.request.market);
+        }
+        let more: Vec<Channel> = poll.channels.into_iter().filter(|channel| !self.poll.channels.contains(channel)).collect();
+        self.poll.channels.extend(more);
+        self.poll.every = self.poll.every.zip(poll.every).map(|(known, other)| known.min(other));
+        if self.attempts == 0 {
+            self.due = self.due.min(now + self.poll.every.unwrap_or_default().max(interval));
+        }
+        if !poll.memo {
+            self.memo = None;
+        }
+    }
+
     /// Whether it will not be asked again.
     fn is_over(&self, once: bool) -> bool {
         self.dropped || (once && self.done)
@@ -208,15 +224,7 @@ impl VenueActor {
     fn schedule(&mut self, poll: Poll) {
         let key = format!("{} {}", Http::url(&self.shared.venue.profile, &poll.request), poll.request.body.as_deref().unwrap_or_default());
         if let Some(known) = self.schedule.get_mut(&key) {
-            if !known.markets.contains(&poll.request.market) {
-                known.markets.push(poll.request.market);
-            }
-            let more: Vec<Channel> = poll.channels.into_iter().filter(|channel| !known.poll.channels.contains(channel)).collect();
-            known.poll.channels.extend(more);
-            known.poll.every = known.poll.every.zip(poll.every).map(|(known, other)| known.min(other));
-            if !poll.memo {
-                known.memo = None;
-            }
+            known.join(poll, self.shared.clock.now(), self.options.interval);
             return;
         }
         if poll.sweep {
@@ -605,4 +613,45 @@ fn connects(profile: &Profile) -> BTreeMap<Market, Arc<Mutex<Budget>>> {
 /// What a request's failure is called in the venue's health: one for all instruments of an endpoint.
 fn problem_of(request: &Request) -> String {
     format!("{} {}", request.market, request.endpoint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_more_often_is_due_earlier() {
+        let request = Request {
+            endpoint: "all".into(),
+            market: Market::Linear,
+            method: exchange_core::profile::Method::Get,
+            target: "/all".into(),
+            body: None,
+            limit: "ip".into(),
+            cost: 1,
+            instrument: None,
+        };
+        let poll = |channel, every| Poll { request: request.clone(), channels: vec![channel], every, sweep: false, memo: false };
+        let minute = Duration::from_mins(1);
+        let mut scheduled = Scheduled {
+            poll: poll(Channel::Instrument, Some(minute)),
+            markets: vec![Market::Linear],
+            memo: None,
+            due: Time::EPOCH + minute,
+            running: 0,
+            attempts: 0,
+            pauses: BackOff::new(RETRY.0, RETRY.1, 1, Instant::now()),
+            done: true,
+            dropped: false,
+        };
+        let (now, interval) = (Time::EPOCH + Duration::from_secs(1), Duration::from_secs(5));
+        scheduled.join(poll(Channel::Ticker, None), now, interval);
+        assert_eq!((scheduled.due, scheduled.poll.every), (now + interval, None));
+        scheduled.due = now;
+        scheduled.join(poll(Channel::Mark, Some(minute)), now, interval);
+        assert_eq!((scheduled.due, scheduled.poll.every, scheduled.poll.channels.len()), (now, None, 3), "never later");
+        (scheduled.due, scheduled.attempts) = (Time::EPOCH + minute, 1);
+        scheduled.join(poll(Channel::Mark, None), now, interval);
+        assert_eq!(scheduled.due, Time::EPOCH + minute, "what was refused waits as long as it has to");
+    }
 }

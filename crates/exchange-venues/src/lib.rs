@@ -8,9 +8,10 @@ use exchange_core::Exchange;
 
 mod binance;
 mod bybit;
+mod hyperliquid;
 mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit, &okx::Okx]
+    &[&binance::Binance, &bybit::Bybit, &hyperliquid::Hyperliquid, &okx::Okx]
 }

@@ -198,16 +198,25 @@ fn fixtures_cover_what_the_description_lists() {
     for venue in venues() {
         let mut seen = BTreeSet::new();
         for fixture in venue.fixtures() {
-            for Decoded { line, event, .. } in fixture.decode(&venue) {
-                let Some(channel) = event.body.channel() else { continue };
+            let decoded = fixture.decode(&venue);
+            for line in &fixture.lines {
                 let market = line.capture.market.expect("every capture names its market");
-                let asked = match line.capture.source() {
-                    Some(CaptureSource::Http(method, url)) => {
-                        venue.profile.endpoint_at(market, method, url, line.capture.request.as_deref()).map_or("nothing".to_owned(), asked_by)
-                    }
-                    _ => "stream".to_owned(),
+                let endpoint = match line.capture.source() {
+                    Some(CaptureSource::Http(method, url)) => venue.profile.endpoint_at(market, method, url, line.capture.request.as_deref()),
+                    _ => None,
                 };
-                seen.insert((asked, market, channel.as_str()));
+                let over_http = !matches!(line.capture.source(), Some(CaptureSource::Ws(_)));
+                let asked = endpoint.map_or_else(|| if over_http { "nothing" } else { "stream" }.to_owned(), asked_by);
+                let given: Vec<_> = decoded.iter().filter(|decoded| decoded.line.number == line.number).map(|decoded| decoded.event.body.channel()).collect();
+                seen.extend(given.iter().flatten().map(|channel| (asked.clone(), market, channel.as_str())));
+                // An answer without a fact may be asked for what it leads to.
+                let follows = |channel: &str| {
+                    venue.profile.endpoint.iter().any(|e| e.follow && e.markets.contains(&market) && e.channels.iter().any(|name| name.as_str() == channel))
+                };
+                if let (Some(endpoint), true) = (endpoint, given.is_empty()) {
+                    let led_to = endpoint.channels.iter().map(|name| name.as_str()).filter(|channel| follows(channel));
+                    seen.extend(led_to.map(|channel| (asked.clone(), market, channel)));
+                }
             }
         }
         let endpoints = venue.profile.endpoint.iter().map(|endpoint| (asked_by(endpoint), &endpoint.markets, &endpoint.channels));
