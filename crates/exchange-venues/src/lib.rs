@@ -8,10 +8,11 @@ use exchange_core::Exchange;
 
 mod binance;
 mod bybit;
+mod deribit;
 mod hyperliquid;
 mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit, &hyperliquid::Hyperliquid, &okx::Okx]
+    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &hyperliquid::Hyperliquid, &okx::Okx]
 }
