@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`event`] and its [`decimal`]s, [`time`]s and [`instrument`]s; [`canonical`] for an event's id,
 //! [`encode`] for its JSON; [`exchange`] for what a venue is, described by its [`profile`]; [`mod@wire`] for reading its
-//! JSON; [`plan`] for what to ask it.
+//! JSON, [`proto`] where it writes protobuf; [`plan`] for what to ask it.
 
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
@@ -26,6 +26,7 @@ pub mod offline;
 pub mod pipeline;
 pub mod plan;
 pub mod profile;
+pub mod proto;
 pub mod seal;
 pub mod session;
 pub mod time;

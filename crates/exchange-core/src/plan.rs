@@ -205,7 +205,7 @@ pub(crate) fn worded(
     values: &[(&str, &str)],
 ) -> Request {
     let surface = profile.markets.get(&market);
-    let own = Words::of(profile, channel, instrument);
+    let own = Words::of(profile, Some(endpoint), channel, instrument);
     let encoded: Vec<(&str, Cow<'_, str>)> = own.pairs().chain(values.iter().copied()).map(|(name, value)| (name, percent_encode(value))).collect();
     let encoded: Vec<(&str, &str)> = encoded.iter().map(|(name, value)| (*name, &**value)).collect();
     let mut target = fill(&endpoint.path, market, surface, &encoded);
@@ -242,8 +242,9 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    fn of(profile: &'a Profile, channel: Channel, instrument: Option<&'a Arc<Instrument>>) -> Self {
-        let interval = if let Channel::Candle(interval) = channel { profile.interval(interval).unwrap_or_default() } else { "" };
+    fn of(profile: &'a Profile, endpoint: Option<&'a Endpoint>, channel: Channel, instrument: Option<&'a Arc<Instrument>>) -> Self {
+        let word = |interval| endpoint.and_then(|endpoint| endpoint.interval(interval)).or_else(|| profile.interval(interval));
+        let interval = if let Channel::Candle(interval) = channel { word(interval).unwrap_or_default() } else { "" };
         let mut own = Vec::new();
         if let Some(instrument) = instrument {
             let symbol = &*instrument.venue_symbol;
@@ -286,13 +287,15 @@ pub fn request_range(profile: &Profile, endpoint: &Endpoint, market: Market, cha
         .flat_map(|range| range.split('&'))
         .filter_map(|pair| pair.split_once('='))
         .filter_map(|(key, value)| {
-            // Records at the very edge belong to the range: its first millisecond is rounded up, its last one down.
+            // Records at the very edge belong to the range: its first millisecond or second is rounded up, its last one down.
             let value = match value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
                 Some("since") => (range.since? + Duration::from_micros(999)).millis().to_string(),
                 Some("until") => range.until?.millis().to_string(),
                 // The same for venues whose bounds are no part of the range.
                 Some("after") => ((range.since? + Duration::from_micros(999)).millis() - 1).to_string(),
                 Some("before") => (range.until?.millis() + 1).to_string(),
+                Some("since_s") => (range.since? + Duration::from_micros(999_999)).millis().div_euclid(1000).to_string(),
+                Some("until_s") => range.until?.millis().div_euclid(1000).to_string(),
                 Some(limit) => Limit::parse(limit, surface)?.at_least(range.limit?).to_string(),
                 None => percent_encode(value).into_owned(),
             };
@@ -348,7 +351,7 @@ fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, (at, stream):
     let surface = profile.markets.get(&want.market);
     let ws_path = stream.ws_path.as_ref().or_else(|| surface.map(|s| &s.ws_path)).map_or("", String::as_str);
     let mut add = |instrument: Option<&Arc<Instrument>>, values: &[(&str, &str)]| {
-        let words = Words::of(profile, channel, instrument);
+        let words = Words::of(profile, None, channel, instrument);
         let values: Vec<(&str, &str)> = words.pairs().chain(values.iter().copied()).collect();
         let [name, ws_path] = [&stream.topic, ws_path].map(|template| fill(template, want.market, surface, &values));
         plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned(), stream: at });
@@ -429,6 +432,7 @@ mod tests {
         let all = Range { since: Some(Time::from_micros(1_500_001)), until: Some(Time::from_micros(2_500_999)), limit: Some(5000) };
         assert_eq!(ask(template, all).target, "/history?symbol=%E5%B8%81USDT&from=1501&to=2500&limit=1000&sort=a%20c");
         assert_eq!(ask(template, all).cost, 7);
+        assert_eq!(ask("from={since_s}&to={until_s}", all).target, "/history?symbol=%E5%B8%81USDT&limit=3&from=2&to=2");
         let none = ask(template, Range::default());
         assert_eq!((none.target.as_str(), none.cost), ("/history?symbol=%E5%B8%81USDT&limit=3&sort=a%20c", 1));
         assert!(ask("from={after}&to={before}", all).target.ends_with("&from=1500&to=2501"), "bounds that are left out of the range");
@@ -442,6 +446,21 @@ mod tests {
         assert_eq!([0, 59, 60, 61].map(|wanted| limit("limit={limit:..most}", wanted)), ["1", "59", "60", "60"]);
         let most = |template: &str| most_records(&profile(template), &profile(template).endpoint[0], Market::Linear);
         assert_eq!([most(some), most("a={since}&n={limit:..most}"), most("a={since}")], [Some(50), Some(60), None]);
+    }
+
+    #[test]
+    fn an_endpoint_may_have_words_of_its_own_for_intervals() {
+        let mut profile = profile("");
+        profile.intervals = [("1h".into(), "Min60".into()), ("8h".into(), "Hour8".into())].into();
+        let candles = |hours| Channel::Candle(crate::time::Interval::new(hours, 'h').unwrap());
+        let endpoint = &mut profile.endpoint[0];
+        (endpoint.query, endpoint.channels) =
+            ("i={interval}".into(), toml::from_str::<Stream>("topic = \"\"\nmarkets = []\nchannels = [\"candle\"]").unwrap().channels);
+        let target = |profile: &Profile| request(profile, &profile.endpoint[0], Market::Linear, candles(1), None).target;
+        assert_eq!(target(&profile), "/history?i=Min60");
+        profile.endpoint[0].intervals = [("1h".into(), "60m".into())].into();
+        assert_eq!(target(&profile), "/history?i=60m");
+        assert!(profile.endpoint[0].serves(Market::Linear, candles(1)) && !profile.endpoint[0].serves(Market::Linear, candles(8)));
     }
 
     #[test]

@@ -304,8 +304,12 @@ pub struct Endpoint {
     /// Never part of a plan by itself: asked when an answer leads to it.
     #[serde(default)]
     pub follow: bool,
+    /// Its own words for candle intervals, where they are not the venue's; others it does not serve.
+    #[serde(default)]
+    pub intervals: BTreeMap<String, String>,
     /// How a part of an instrument's records is asked for: pairs of a query with `{since}` and `{until}` (milliseconds,
-    /// both included; `{after}` and `{before}` where the venue leaves the bounds out) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
+    /// both included; `{after}` and `{before}` where the venue leaves the bounds out; `{since_s}` and `{until_s}` are
+    /// seconds) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
     /// `{limit:5|10|20}` (how many, where only these will do). A pair takes the place of the query's pair of that key;
     /// one whose value is not asked for is left out.
     pub range: Option<String>,
@@ -485,7 +489,13 @@ fn agrees(template: &Value, sent: &Value) -> bool {
 impl Endpoint {
     /// Whether its answer holds `channel`.
     pub fn serves(&self, market: Market, channel: Channel) -> bool {
-        self.markets.contains(&market) && self.channels.iter().any(|name| name.is(channel))
+        let worded = !matches!(channel, Channel::Candle(interval) if !self.intervals.is_empty() && self.interval(interval).is_none());
+        worded && self.markets.contains(&market) && self.channels.iter().any(|name| name.is(channel))
+    }
+
+    /// Its own word for an interval.
+    pub fn interval(&self, interval: Interval) -> Option<&str> {
+        self.intervals.get(&interval.to_string()).map(String::as_str)
     }
 
     /// Whether it serves one instrument a request.

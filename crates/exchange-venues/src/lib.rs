@@ -10,9 +10,10 @@ mod binance;
 mod bybit;
 mod deribit;
 mod hyperliquid;
+mod mexc;
 mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &hyperliquid::Hyperliquid, &okx::Okx]
+    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &hyperliquid::Hyperliquid, &mexc::Mexc, &okx::Okx]
 }
