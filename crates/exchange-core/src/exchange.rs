@@ -269,6 +269,12 @@ impl Out<'_> {
         self.emit(&instrument, time, Body::Instrument(details));
     }
 
+    /// The handle of an instrument as the venue describes it now, for a record that says more than that: the instrument's
+    /// own event comes after those, by [`Out::describe`] with the same details.
+    pub fn learn(&mut self, market: Market, venue_symbol: &str, details: &Details) -> Arc<Instrument> {
+        self.lookup.catalog().learn(market, venue_symbol, details.clone()).0
+    }
+
     /// Sets the time of all events of this message that have none: for envelopes whose time stands behind their list.
     pub fn stamp(&mut self, time: Option<Time>) {
         for event in self.events.iter_mut().skip(self.start).filter(|event| event.body.channel().is_some()) {
