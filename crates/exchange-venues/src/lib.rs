@@ -9,11 +9,12 @@ use exchange_core::Exchange;
 mod binance;
 mod bybit;
 mod deribit;
+mod gate;
 mod hyperliquid;
 mod mexc;
 mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &hyperliquid::Hyperliquid, &mexc::Mexc, &okx::Okx]
+    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &gate::Gate, &hyperliquid::Hyperliquid, &mexc::Mexc, &okx::Okx]
 }
