@@ -16,7 +16,7 @@ use exchange_core::feed::{Reply, Turn};
 use exchange_core::memo::Memo;
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
-use exchange_core::{Body, Channel, Feed, Instrument, Market, Request, Time, Topic, Want};
+use exchange_core::{Body, Channel, Event, Feed, Instrument, Market, Request, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -476,7 +476,13 @@ impl VenueActor {
             memo,
         };
         feed.reply(received, &reply, turn)?;
-        Ok(memo.map_or(0, |memo| memo.commit() * channels))
+        let unchanged = memo.map_or(0, |memo| memo.commit() * channels);
+        // What another endpoint was asked for on the way (a list of lists, say) is part of this poll.
+        if let Some(own) = scheduled.filter(|own| own.poll.request.endpoint == request.endpoint) {
+            let others = || self.schedule.values().filter(|other| !std::ptr::eq(*other, own)).map(|other| (other.markets.as_slice(), &other.poll));
+            turn.events.retain(|event| !is_anothers(event, &own.poll, others()));
+        }
+        Ok(unchanged)
     }
 
     fn measure(&mut self, request: &Request, answer: &Answer, now: Time) {
@@ -602,6 +608,13 @@ impl VenueActor {
     }
 }
 
+/// Whether another poll is there for what this one's answer holds besides: of two sources of one field, one a little
+/// behind the other, each answer would contradict the last. (Not so of instruments: whichever answer has news of one.)
+fn is_anothers<'p>(event: &Event, own: &Poll, mut others: impl Iterator<Item = (&'p [Market], &'p Poll)>) -> bool {
+    let Some(channel) = event.body.channel().filter(|channel| *channel != Channel::Instrument && !own.channels.contains(channel)) else { return false };
+    others.any(|(markets, poll)| markets.contains(&event.instrument.market) && poll.channels.contains(&channel))
+}
+
 /// How many connections may be opened, on each surface: one budget for all that say nothing of their own.
 fn connects(profile: &Profile) -> BTreeMap<Market, Arc<Mutex<Budget>>> {
     let budget = |limit: &Limit| Arc::new(Mutex::new(Budget::new(limit)));
@@ -617,7 +630,36 @@ fn problem_of(request: &Request) -> String {
 
 #[cfg(test)]
 mod tests {
+    use exchange_core::event::{Funding, Mark};
+
     use super::*;
+
+    fn poll(endpoint: &str, channels: &[Channel]) -> Poll {
+        let request = Request {
+            endpoint: endpoint.into(),
+            market: Market::Linear,
+            method: exchange_core::profile::Method::Get,
+            target: format!("/{endpoint}"),
+            body: None,
+            limit: "all".into(),
+            cost: 1,
+            instrument: None,
+        };
+        Poll { request, channels: channels.to_vec(), every: None, sweep: false, memo: false }
+    }
+
+    #[test]
+    fn what_another_poll_serves_is_left_to_it() {
+        let (contracts, rates) = (poll("contracts", &[Channel::Instrument, Channel::Mark]), poll("rates", &[Channel::Funding]));
+        let event = |market, body| Event::new(Arc::new(Instrument::named(&"toy".into(), market, "BTC", None)), Time::EPOCH, None, body);
+        let both = [Market::Linear, Market::Inverse];
+        let taken = |event: &Event, others: &[(&[Market], &Poll)]| is_anothers(event, &contracts, others.iter().copied());
+        let funding = event(Market::Inverse, Body::Funding(Funding::default()));
+        assert!(taken(&funding, &[(&both, &rates)]));
+        assert!(!taken(&funding, &[(&[Market::Linear], &rates)]), "another market's");
+        assert!(!taken(&funding, &[]), "nobody else has it");
+        assert!(!taken(&event(Market::Linear, Body::Mark(Mark::default())), &[(&both, &poll("marks", &[Channel::Mark]))]), "it was asked for both");
+    }
 
     #[test]
     fn what_is_wanted_more_often_is_due_earlier() {

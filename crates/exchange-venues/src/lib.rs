@@ -11,10 +11,11 @@ mod bybit;
 mod deribit;
 mod gate;
 mod hyperliquid;
+mod kucoin;
 mod mexc;
 mod okx;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {
-    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &gate::Gate, &hyperliquid::Hyperliquid, &mexc::Mexc, &okx::Okx]
+    &[&binance::Binance, &bybit::Bybit, &deribit::Deribit, &gate::Gate, &hyperliquid::Hyperliquid, &kucoin::Kucoin, &mexc::Mexc, &okx::Okx]
 }
