@@ -16,6 +16,17 @@ fn standing(symbols: usize) -> Sim {
     Sim::start(Config { events: Some(0), ..market(symbols, 1.0) })
 }
 
+/// The venues that there are.
+fn registered() -> Vec<String> {
+    exchange_venues::all().iter().map(|venue| exchange_core::Profile::parse(venue.policy()).unwrap().name).collect()
+}
+
+fn listed_in_words(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let (last, others) = quoted.split_last().unwrap();
+    format!("{} and {last}", others.join(", "))
+}
+
 /// Wrong usage: nothing on standard output, and on standard error these lines.
 #[track_caller]
 fn refused(finished: &Finished, lines: &[&str]) {
@@ -29,14 +40,18 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
     place.write("slip.toml", "exchanges = \"bybit\"\n\nintervall = \"3s\"\n");
     place.write("broken.toml", "exchanges = [\n");
     place.write("faults.toml", "[[fault]]\naction = \"explode\"\n");
+    let known = registered();
     let symbols = "they are written `BTC/USDT` (spot), `BTC/USDT:USDT` (linear), `BTC/USD:BTC` (inverse), `BTC/*`";
     for (arguments, line) in [
         (
             "run",
-            "no venue was named: give `--exchanges LIST` or write `exchanges` in the configuration (there is `binance` and `bybit`; `all` for all)".to_owned(),
+            format!(
+                "no venue was named: give `--exchanges LIST` or write `exchanges` in the configuration (there is {}; `all` for all)",
+                listed_in_words(&known)
+            ),
         ),
         ("run --exchanges bybti", "--exchanges: unknown venue `bybti`: did you mean `bybit`?".to_owned()),
-        ("run --exchanges kraken", "--exchanges: unknown venue `kraken`: there is `binance`, `bybit` and `all`".to_owned()),
+        ("run --exchanges nobody", format!("--exchanges: unknown venue `nobody`: there is {}", listed_in_words(&[&known[..], &["all".into()]].concat()))),
         ("instruments --exchanges bybti", "--exchanges: unknown venue `bybti`: did you mean `bybit`?".to_owned()),
         ("run --exchanges bybit --channels tikcer", "--channels: unknown channel `tikcer`: did you mean `ticker`?".to_owned()),
         ("run --exchanges bybit --channels candle", "--channels: candles have an interval: `candle:1m`".to_owned()),
@@ -306,9 +321,10 @@ fn lists_and_versions_are_for_people_and_for_programs() {
     let (place, sim) = (Place::new(), standing(6));
     let venues: Vec<Value> = serde_json::from_str(&place.run("venues --json").ok().stdout).unwrap();
     let names: Vec<&str> = venues.iter().map(|venue| venue["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["binance", "bybit"]);
-    assert_eq!(venues[0]["markets"]["linear"]["channels"]["open_interest"], serde_json::json!(["sweep"]));
-    assert_eq!(venues[1]["markets"]["linear"]["requests_per_cycle"], 1, "all of Bybit linear in one request");
+    assert_eq!(names, registered());
+    let of = |name: &str| venues.iter().find(|venue| venue["name"] == name).unwrap();
+    assert_eq!(of("binance")["markets"]["linear"]["channels"]["open_interest"], serde_json::json!(["sweep"]));
+    assert_eq!(of("bybit")["markets"]["linear"]["requests_per_cycle"], 1, "all of Bybit linear in one request");
     let table = place.run("venues").ok().stdout;
     assert!(names.iter().all(|name| table.contains(name)) && table.contains("funding_settled"));
 
