@@ -29,6 +29,7 @@ pub mod profile;
 pub mod proto;
 pub mod seal;
 pub mod session;
+mod template;
 pub mod time;
 pub mod wire;
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::event::Channel;
 use crate::exchange::percent_encode;
 use crate::instrument::{Instrument, Kind, Market, Status};
-use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, choices, fill};
-use crate::time::Time;
+use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, choices};
+use crate::template::{self, fill};
+use crate::time::{Interval, Time};
 
 /// How data is to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +86,15 @@ pub struct Request {
     pub cost: u32,
     /// The instrument that it asks for, if it asks for one.
     pub instrument: Option<Arc<Instrument>>,
+}
+
+impl Request {
+    /// The request as it is sent at a time of the wall clock: until then, its target and body hold the times that are
+    /// relative to that (`{ago:2h}`), so that it stays the same request.
+    #[must_use]
+    pub fn at(&self, now: Time) -> Self {
+        Self { target: template::at(&self.target, now), body: self.body.as_ref().map(|body| template::at(body, now)), ..self.clone() }
+    }
 }
 
 /// A subscription.
@@ -208,8 +218,9 @@ pub(crate) fn worded(
     let own = Words::of(profile, Some(endpoint), channel, instrument);
     let encoded: Vec<(&str, Cow<'_, str>)> = own.pairs().chain(values.iter().copied()).map(|(name, value)| (name, percent_encode(value))).collect();
     let encoded: Vec<(&str, &str)> = encoded.iter().map(|(name, value)| (*name, &**value)).collect();
-    let mut target = fill(&endpoint.path, market, surface, &encoded);
-    let query = fill(&endpoint.query, market, surface, &encoded);
+    let counted = |template: &String| template::count_out(template, interval_of(channel));
+    let mut target = fill(&counted(&endpoint.path), market, surface, &encoded);
+    let query = fill(&counted(&endpoint.query), market, surface, &encoded);
     if !query.is_empty() {
         target = format!("{target}?{query}");
     }
@@ -219,7 +230,7 @@ pub(crate) fn worded(
         market,
         method: endpoint.method,
         target,
-        body: endpoint.body.as_ref().map(|body| fill(body, market, surface, &plain)),
+        body: endpoint.body.as_ref().map(|body| fill(&counted(body), market, surface, &plain)),
         limit: limit_of(profile, endpoint),
         cost: endpoint.cost,
         instrument: instrument.cloned(),
@@ -244,7 +255,7 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     fn of(profile: &'a Profile, endpoint: Option<&'a Endpoint>, channel: Channel, instrument: Option<&'a Arc<Instrument>>) -> Self {
         let word = |interval| endpoint.and_then(|endpoint| endpoint.interval(interval)).or_else(|| profile.interval(interval));
-        let interval = if let Channel::Candle(interval) = channel { word(interval).unwrap_or_default() } else { "" };
+        let interval = interval_of(channel).and_then(word).unwrap_or_default();
         let mut own = Vec::new();
         if let Some(instrument) = instrument {
             let symbol = &*instrument.venue_symbol;
@@ -276,50 +287,78 @@ pub struct Range {
     pub limit: Option<usize>,
 }
 
-/// The request that asks an endpoint for a part of an instrument's records: [`request`], its query extended by what
-/// the endpoint's `range` says.
+/// The request that asks an endpoint for a part of an instrument's records: [`request`], its query or its body extended by
+/// what the endpoint's `range` says.
 pub fn request_range(profile: &Profile, endpoint: &Endpoint, market: Market, channel: Channel, instrument: &Arc<Instrument>, range: &Range) -> Request {
     let mut request = request(profile, endpoint, market, channel, Some(instrument));
     let surface = profile.markets.get(&market);
-    let pairs: Vec<(&str, String)> = endpoint
+    let pairs: Vec<(&str, Cow<'_, str>)> = endpoint
         .range
         .iter()
         .flat_map(|range| range.split('&'))
         .filter_map(|pair| pair.split_once('='))
-        .filter_map(|(key, value)| {
-            // Records at the very edge belong to the range: its first millisecond or second is rounded up, its last one down.
-            let value = match value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
-                Some("since") => (range.since? + Duration::from_micros(999)).millis().to_string(),
-                Some("until") => range.until?.millis().to_string(),
-                // The same for venues whose bounds are no part of the range.
-                Some("after") => ((range.since? + Duration::from_micros(999)).millis() - 1).to_string(),
-                Some("before") => (range.until?.millis() + 1).to_string(),
-                Some("since_s") => (range.since? + Duration::from_micros(999_999)).millis().div_euclid(1000).to_string(),
-                Some("until_s") => range.until?.millis().div_euclid(1000).to_string(),
-                Some(limit) => Limit::parse(limit, surface)?.at_least(range.limit?).to_string(),
-                None => percent_encode(value).into_owned(),
-            };
-            Some((key, value))
+        .filter_map(|(key, value)| match value.strip_prefix('{').and_then(|value| value.strip_suffix('}')) {
+            Some(name) => Some((key, bound(name, range, interval_of(channel), surface)?.into())),
+            None if request.body.is_some() => Some((key, value.into())),
+            None => Some((key, percent_encode(value))),
         })
         .collect();
     if pairs.is_empty() {
         return request;
     }
-    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-    let kept = query.split('&').filter(|pair| !pair.is_empty() && !pairs.iter().any(|(key, _)| pair.split('=').next() == Some(*key))).map(ToOwned::to_owned);
-    let query: Vec<String> = kept.chain(pairs.iter().map(|(key, value)| format!("{key}={value}"))).collect();
-    request.target = format!("{path}?{}", query.join("&"));
-    if range.limit.is_some() {
+    if let Some(body) = &mut request.body {
+        *body = template::with_values(body, pairs.iter().map(|(key, value)| (*key, &**value)));
+    } else {
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let kept = query.split('&').filter(|pair| !pair.is_empty() && !pairs.iter().any(|(key, _)| pair.split('=').next() == Some(*key)));
+        let query: Vec<String> = kept.map(ToOwned::to_owned).chain(pairs.iter().map(|(key, value)| format!("{key}={value}"))).collect();
+        request.target = format!("{path}?{}", query.join("&"));
+    }
+    if range.limit.is_some() || range.since.is_some() {
         request.cost = request.cost.max(endpoint.range_cost.unwrap_or_default());
     }
     request
 }
 
-/// How many records an endpoint gives at most, where its `range` says so.
+/// What a name in an endpoint's `range` stands for, if that is asked for.
+fn bound(name: &str, range: &Range, interval: Option<Interval>, surface: Option<&Surface>) -> Option<String> {
+    let (word, rest) = name.split_once(':').unwrap_or((name, ""));
+    // Records at the very edge belong to the range: its first millisecond or second is rounded up, its last one down.
+    let since = |rounding| range.since.map(|since| (since + Duration::from_micros(rounding)).millis());
+    let until = || range.until.map(Time::millis);
+    let number = match word {
+        "since" => since(999),
+        "until" => until(),
+        // The same for venues whose bounds are no part of the range.
+        "after" => since(999).map(|since| since - 1),
+        "before" => until().map(|until| until + 1),
+        "since_s" => since(999_999).map(|since| since.div_euclid(1000)),
+        "until_s" => until().map(|until| until.div_euclid(1000)),
+        "limit" => return Some(Limit::parse(rest, surface)?.at_least(range.limit?).to_string()),
+        _ => None,
+    };
+    let ago = || {
+        let word = match word {
+            "since" | "after" => "ago",
+            "since_s" => "ago_s",
+            _ => return None,
+        };
+        (!rest.is_empty()).then(|| format!("{{{word}:{}}}", template::length(rest, interval, range.limit)))
+    };
+    number.map(|number| number.to_string()).or_else(ago)
+}
+
+fn interval_of(channel: Channel) -> Option<Interval> {
+    if let Channel::Candle(interval) = channel { Some(interval) } else { None }
+}
+
+/// How many records an endpoint gives at most, where its description says so.
 pub fn most_records(profile: &Profile, endpoint: &Endpoint, market: Market) -> Option<usize> {
-    let (_, rest) = endpoint.range.as_deref()?.split_once("{limit")?;
-    let limit = format!("limit{}", rest.split('}').next().unwrap_or_default());
-    Limit::parse(&limit, profile.markets.get(&market)).map(|limit| limit.at_least(usize::MAX))
+    let limit = || {
+        let (_, rest) = endpoint.range.as_deref()?.split_once("{limit:")?;
+        Limit::parse(rest.split('}').next().unwrap_or_default(), profile.markets.get(&market)).map(|limit| limit.at_least(usize::MAX))
+    };
+    endpoint.range_most.or_else(limit)
 }
 
 /// How many records may be asked for.
@@ -329,9 +368,8 @@ enum Limit {
 }
 
 impl Limit {
-    /// Reads `limit:..1000`, `limit:..variable` or `limit:5|10|20`.
+    /// Reads `..1000`, `..variable` or `5|10|20`.
     fn parse(text: &str, surface: Option<&Surface>) -> Option<Self> {
-        let text = text.strip_prefix("limit:")?;
         match text.strip_prefix("..") {
             Some(most) => most.parse().ok().or_else(|| surface?.vars.get(most)?.first()?.parse().ok()).map(Self::UpTo),
             None => text.split('|').map(|one| one.parse().ok()).collect::<Option<_>>().map(Self::OneOf),
@@ -439,6 +477,45 @@ mod tests {
     }
 
     #[test]
+    fn a_range_goes_into_a_body_if_there_is_one() {
+        let mut profile = profile("req.from={since:500h}&req.to={until}&n={limit:..most}&sort=a c");
+        let endpoint = &mut profile.endpoint[0];
+        (endpoint.query, endpoint.body) = (String::new(), Some(r#"{"type":"t","req":{"coin":"{symbol}","from":{ago:2h},"to":{now}}}"#.into()));
+        let instrument = Arc::new(Instrument::named(&"toy".into(), Market::Linear, "币", None));
+        let ask = |range: Range| {
+            let request = request_range(&profile, &profile.endpoint[0], Market::Linear, Channel::Trade, &instrument, &range);
+            let at = request.at(Time::from_millis(2_000_000_000));
+            (at.target, serde_json::from_str::<serde_json::Value>(&at.body.unwrap()).unwrap(), at.cost)
+        };
+        let json = |from: i64, to: i64| serde_json::json!({"type": "t", "req": {"coin": "币", "from": from, "to": to}, "sort": "a c"});
+        assert_eq!(ask(Range::default()), ("/history".into(), json(200_000_000, 2_000_000_000), 1));
+        let range = Range { since: Some(Time::from_micros(1_500_001)), until: Some(Time::from_millis(2500)), limit: None };
+        assert_eq!(ask(range), ("/history".into(), json(1501, 2500), 7));
+        let (_, limited, _) = ask(Range { limit: Some(9), ..Range::default() });
+        assert_eq!(limited["n"], 9);
+    }
+
+    #[test]
+    fn a_venue_that_wants_a_beginning_gets_one() {
+        let mut profile = profile("from={since_s:100i}&to={until_s}");
+        profile.intervals = [("1h".into(), "60".into())].into();
+        let endpoint = &mut profile.endpoint[0];
+        endpoint.query = "i={interval}&from={ago_s:10i}&to={now_s}".into();
+        let candles = Channel::Candle(crate::time::Interval::new(1, 'h').unwrap());
+        let instrument = Arc::new(Instrument::named(&"toy".into(), Market::Linear, "A", None));
+        let planned = request(&profile, &profile.endpoint[0], Market::Linear, candles, Some(&instrument));
+        assert_eq!(planned.target, "/history?i=60&from={ago_s:36000s}&to={now_s}", "it does not change until it is sent");
+        assert_eq!(planned.at(Time::from_millis(1_000_000_999)).target, "/history?i=60&from=964000&to=1000000");
+        let asked = |since: Option<i64>, limit| {
+            let range = Range { since: since.map(Time::from_millis), until: None, limit };
+            request_range(&profile, &profile.endpoint[0], Market::Linear, candles, &instrument, &range).at(Time::from_millis(1_000_000_999)).target
+        };
+        assert_eq!(asked(None, Some(3)), "/history?i=60&to=1000000&from=989200");
+        assert_eq!(asked(None, Some(5000)), "/history?i=60&to=1000000&from=640000");
+        assert_eq!(asked(Some(7000), Some(5000)), "/history?i=60&to=1000000&from=7");
+    }
+
+    #[test]
     fn a_limit_is_one_that_the_venue_takes() {
         let limit = |template: &str, limit| ask(template, Range { limit: Some(limit), ..Range::default() }).target.rsplit_once('=').unwrap().1.to_owned();
         let some = "limit={limit:5|10|50}";
@@ -446,6 +523,9 @@ mod tests {
         assert_eq!([0, 59, 60, 61].map(|wanted| limit("limit={limit:..most}", wanted)), ["1", "59", "60", "60"]);
         let most = |template: &str| most_records(&profile(template), &profile(template).endpoint[0], Market::Linear);
         assert_eq!([most(some), most("a={since}&n={limit:..most}"), most("a={since}")], [Some(50), Some(60), None]);
+        let mut profile = profile("a={since}");
+        profile.endpoint[0].range_most = Some(744);
+        assert_eq!(most_records(&profile, &profile.endpoint[0], Market::Linear), Some(744));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::error::ErrorKind;
 use crate::event::Channel;
 use crate::instrument::{Kind, Market};
+use crate::template::{agrees, fill};
 use crate::time::{Interval, Time};
 
 /// A venue's description.
@@ -273,10 +274,13 @@ pub struct Endpoint {
     pub method: Method,
     /// Path; `{name}` stands for a surface's variable, `{market}` for the market.
     pub path: String,
-    /// Query; also `{symbol}`, `{interval}`. With `{symbol}` it serves one instrument a request.
+    /// Query; also `{symbol}`, `{interval}`. With `{symbol}` it serves one instrument a request. A time is relative to the
+    /// moment of sending: `{now}` and `{ago:2h}` in milliseconds, `{now_s}` and `{ago_s:2h}` in seconds; `{ago:10i}` is ten
+    /// intervals of the candles ago.
     #[serde(default)]
     pub query: String,
-    /// Body of a POST, as the query. Where several endpoints share a path, their bodies tell them apart.
+    /// Body of a POST, as the query. Where several endpoints share a path, their bodies tell them apart, whatever times
+    /// they hold. A number stands bare: `{"from":{ago:2h}}`.
     pub body: Option<String>,
     /// The surface whose host serves it, if not the one that it is asked for.
     pub at: Option<Market>,
@@ -307,12 +311,16 @@ pub struct Endpoint {
     /// Its own words for candle intervals, where they are not the venue's; others it does not serve.
     #[serde(default)]
     pub intervals: BTreeMap<String, String>,
-    /// How a part of an instrument's records is asked for: pairs of a query with `{since}` and `{until}` (milliseconds,
-    /// both included; `{after}` and `{before}` where the venue leaves the bounds out; `{since_s}` and `{until_s}` are
-    /// seconds) and `{limit:..1000}` (how many records at most; a surface's variable may stand for the number) or
-    /// `{limit:5|10|20}` (how many, where only these will do). A pair takes the place of the query's pair of that key;
-    /// one whose value is not asked for is left out.
+    /// How a part of an instrument's records is asked for: pairs of a query, or of a JSON body, if there is one, whose keys
+    /// may then lead inwards (`req.from={since}`). `{since}` and `{until}` are milliseconds, both included; `{after}` and
+    /// `{before}` where the venue leaves the bounds out; `{since_s}` and `{until_s}` are seconds. Where the venue wants a
+    /// beginning, `{since:500h}` or `{since:1000i}` (intervals of the candles) is so long ago unless one is asked for.
+    /// `{limit:..1000}` is how many records at most (a surface's variable may stand for the number), `{limit:5|10|20}` how
+    /// many, where only these will do. A pair takes the place of the one of that key; one whose value is not asked for is
+    /// left out.
     pub range: Option<String>,
+    /// How many records an answer holds at most, where no `{limit:…}` says so.
+    pub range_most: Option<usize>,
     /// How much asking for so many records as possible draws, where that is more than `cost`.
     pub range_cost: Option<u32>,
 }
@@ -461,7 +469,7 @@ impl Profile {
             here && endpoint.body.as_ref().is_none_or(|template| {
                 let sent = sent.get_or_insert_with(|| body.and_then(|body| serde_json::from_str(body).ok()).unwrap_or(Value::Null));
                 // What the surface's variables stand for is not told apart.
-                serde_json::from_str(template).is_ok_and(|template| agrees(&template, sent))
+                agrees(template, sent)
             })
         })
     }
@@ -474,16 +482,6 @@ fn path_matches(template: &str, path: &str) -> bool {
     }
     let (mut parts, mut wanted) = (path.rsplit('/'), template.trim_start_matches('/').rsplit('/'));
     wanted.all(|wanted| parts.next().is_some_and(|part| wanted == part || (wanted.contains('{') && !part.is_empty())))
-}
-
-/// Whether a body has all that a template says, which says nothing where it has a `{variable}`.
-fn agrees(template: &Value, sent: &Value) -> bool {
-    match template {
-        Value::String(text) if text.contains('{') => true,
-        Value::Object(all) => all.iter().all(|(key, value)| sent.get(key).is_some_and(|sent| agrees(value, sent))),
-        Value::Array(all) => sent.as_array().is_some_and(|sent| sent.len() == all.len() && all.iter().zip(sent).all(|(value, sent)| agrees(value, sent))),
-        other => other == sent,
-    }
 }
 
 impl Endpoint {
@@ -514,26 +512,6 @@ impl Stream {
     pub fn per_instrument(&self) -> bool {
         self.topic.contains("{symbol")
     }
-}
-
-/// Fills `{name}` in a template from `values`, a surface's variables and the market.
-pub(crate) fn fill(template: &str, market: Market, surface: Option<&Surface>, values: &[(&str, &str)]) -> String {
-    let mut out = String::with_capacity(template.len() + 16);
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        out.push_str(before);
-        let name = after.split('}').next().filter(|name| name.len() < after.len()).unwrap_or_default();
-        let value = values.iter().find(|(key, _)| *key == name).map(|(_, value)| *value).or_else(|| surface?.vars.get(name)?.first());
-        if let Some(value) = value.or((name == "market").then_some(market.as_str())) {
-            out.push_str(value);
-            rest = after.get(name.len() + 1..).unwrap_or_default();
-        } else {
-            // JSON bodies have braces of their own.
-            out.push('{');
-            rest = after;
-        }
-    }
-    out + rest
 }
 
 /// The values that a surface's variables take together in these templates: one list where none has several.

@@ -334,9 +334,11 @@ impl Client {
         let instrument = self.instrument(symbol).await?;
         let (market, kind) = (instrument.market, instrument.details.as_ref().map(|details| details.kind));
         let of_kind = |endpoint: &&Endpoint| endpoint.only.is_empty() || kind.is_none_or(|kind| endpoint.only.iter().any(|only| only.is(kind)));
-        let serves = || self.profile_endpoints().filter(|endpoint| !endpoint.also && endpoint.serves(market, channel));
+        let serves = || self.profile_endpoints().filter(|endpoint| !endpoint.also && !endpoint.follow && endpoint.serves(market, channel));
         // Those for parts of one instrument's records; where there are none, what a collector would ask.
-        let in_parts = || serves().filter(|endpoint| endpoint.per_instrument() && endpoint.range.is_some());
+        // (A state's history is not what it is now.)
+        let is_state = matches!(channel, Channel::OpenInterest | Channel::Book);
+        let in_parts = || serves().filter(|endpoint| endpoint.per_instrument() && endpoint.range.is_some() && !(is_state && endpoint.history));
         let endpoint = match in_parts().next() {
             Some(_) => in_parts().filter(of_kind).min_by_key(|endpoint| endpoint.history),
             None => serves().filter(of_kind).find(|endpoint| !endpoint.history),
@@ -414,7 +416,10 @@ impl Client {
             let limit = left.min(rows);
             let next = from + length * u32::try_from(limit).unwrap_or(u32::MAX);
             let until = Some(Time::from_millis(next.millis() - 1));
-            events.extend(self.ask(part, Range { since: Some(from), until, limit: Some(limit) }).await?);
+            let page = self.ask(part, Range { since: Some(from), until, limit: Some(limit) }).await?;
+            // Some venues begin with the candle that was running then.
+            let outside = |event: &Event| matches!(&event.body, Body::Candle(candle) if candle.open_time < from || candle.open_time >= next);
+            events.extend(page.into_iter().filter(|event| !outside(event)));
             (left, from) = (left - limit, next);
         }
         Ok(events)

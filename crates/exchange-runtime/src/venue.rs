@@ -397,6 +397,7 @@ impl VenueActor {
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
         self.running.spawn(async move {
+            let request = request.at(Clock::wall());
             let result = http.send(&profile, &request).await;
             Done { purpose, request, page, result }
         });

@@ -1,7 +1,7 @@
 //! Captures, served as they were captured: a simulated venue without a line of code about it.
 //!
-//! A request is answered with what was captured for the same method, path, query (in any order) and body, else for the
-//! same path; in captured order, the last one again and again. A socket opened at a captured path gets that path's
+//! A request is answered with what was captured for the same method, path, query (in any order) and body, the times in
+//! them aside, else for the same path; in captured order, the last one again and again. A socket opened at a captured path gets that path's
 //! frames in order, one captured connection for each that is opened; once there are no more, it stays open and silent.
 
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub(crate) type Reply = (u16, Bytes);
 
 /// Decoded pairs of a query, in order.
 type Query = Vec<(String, String)>;
+/// What tells requests of one path apart: their queries and bodies, without times.
+type Question = (Query, String);
 /// What one connection was captured under: venue, market, address, number.
 type Connection = (String, Option<Market>, String, Option<u64>);
 /// Venue, method, path.
@@ -55,10 +57,22 @@ struct Session {
 /// All that was captured.
 #[derive(Debug, Default)]
 pub(crate) struct Player {
-    exact: Mutex<HashMap<(Place, Query, String), Replies>>,
+    exact: Mutex<HashMap<(Place, Question), Replies>>,
     by_path: Mutex<HashMap<Place, Replies>>,
     sessions: Mutex<Vec<Session>>,
     venues: Vec<String>,
+}
+
+/// A query's value or a body without the times in it: nobody asks twice for what happened since the same moment.
+fn timeless(text: &str) -> String {
+    let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
+    parts
+        .map(|part| if part.bytes().take_while(u8::is_ascii_digit).count() < 10 { part } else { part.trim_start_matches(|c: char| c.is_ascii_digit()) })
+        .collect()
+}
+
+fn question(query: Query, body: &str) -> Question {
+    (query.into_iter().map(|(key, value)| (key, timeless(&value))).collect(), timeless(body))
 }
 
 /// Path and sorted, decoded query of an address. What was captured from a simulator stands under the venue's name there,
@@ -129,7 +143,7 @@ impl Player {
                 let reply = (capture.status.unwrap_or(200), payload);
                 let place = (venue, method.as_str().to_owned(), path);
                 let exact = self.exact.get_mut().unwrap_or_else(PoisonError::into_inner);
-                exact.entry((place.clone(), query, capture.request.clone().unwrap_or_default())).or_default().list.push(reply.clone());
+                exact.entry((place.clone(), question(query, capture.request.as_deref().unwrap_or_default()))).or_default().list.push(reply.clone());
                 self.by_path.get_mut().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().list.push(reply);
             }
             Some(CaptureSource::Ws(url)) => {
@@ -158,7 +172,7 @@ impl Player {
     pub(crate) fn answer(&self, venue: &str, method: &str, path: &str, query: Query, body: &str) -> Option<Reply> {
         let place = (venue.to_owned(), method.to_owned(), path.to_owned());
         let mut exact = self.exact.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(replies) = exact.get_mut(&(place.clone(), query, body.to_owned())) {
+        if let Some(replies) = exact.get_mut(&(place.clone(), question(query, body))) {
             return replies.next();
         }
         self.by_path.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&place)?.next()
@@ -217,6 +231,22 @@ mod tests {
             assert_eq!(player.answer("x", "GET", "/q", vec![], ""), None);
             assert_eq!(player.answer("y", "GET", "/p", query(), ""), None);
         }
+    }
+
+    #[test]
+    fn another_time_is_no_other_request() {
+        let lines = [
+            r#"{"t":1,"venue":"x","market":"spot","source":"GET https://h/p?s=A&from=1760000000&to=1760000000123","status":200,"payload":"a"}"#,
+            r#"{"t":2,"venue":"x","market":"spot","source":"GET https://h/p?s=B&from=1760000000&to=1760000000123","status":200,"payload":"b"}"#,
+            r#"{"t":3,"venue":"x","market":"spot","source":"POST https://h/p","request":"{\"s\":\"A\",\"from\":1760000000000}","status":200,"payload":"c"}"#,
+            r#"{"t":4,"venue":"x","market":"spot","source":"POST https://h/p","request":"{\"s\":\"B\",\"from\":1760000000000}","status":200,"payload":"d"}"#,
+        ];
+        let player = player(&lines, "a.ndjson");
+        let text = |reply: Option<Reply>| reply.map(|(_, body)| String::from_utf8(body.to_vec()).unwrap());
+        let query = vec![pair("from", "1770000000"), pair("s", "B"), pair("to", "1770000000000")];
+        assert_eq!(text(player.answer("x", "GET", "/p", query, "")).as_deref(), Some("b"));
+        assert_eq!(text(player.answer("x", "POST", "/p", vec![], r#"{"s":"B","from":1770000000000}"#)).as_deref(), Some("d"));
+        assert_eq!(timeless("a1234567890b123,99999999999"), "ab123,");
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Asker {
 
     async fn send(&self, feed: &mut Feed, request: &Request, turn: &mut Turn) -> Result<(), Refusal> {
         let profile = &self.venue.profile;
+        let request = &request.at(Clock::wall());
         let answer = self.http.send(profile, request).await.map_err(|message| Refusal { kind: ErrorKind::Transient, message, until: None })?;
         if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get(&request.limit)) {
             budget.observe(self.clock.now(), used);

@@ -92,6 +92,21 @@ mod tests {
     }
 
     #[test]
+    fn candles_and_past_funding_are_asked_for_by_time() {
+        let hour = Channel::Candle(Interval::parse("1h").unwrap());
+        let plan = plan(Market::Inverse, &[Channel::FundingSettled, hour], Mode::Poll);
+        assert!(plan.unserved.is_empty() && plan.polls.iter().all(|poll| poll.sweep));
+        let sent: Vec<_> = plan.polls.iter().step_by(2).map(|poll| poll.request.at(Time::from_millis(1_000_000_000)).target).collect();
+        assert_eq!(
+            sent,
+            [
+                "/api/v2/public/get_funding_rate_history?instrument_name=A&start_timestamp=827200000&end_timestamp=1000000000",
+                "/api/v2/public/get_tradingview_chart_data?instrument_name=A&resolution=60&start_timestamp=964000000&end_timestamp=1000000000",
+            ]
+        );
+    }
+
+    #[test]
     fn frames_are_worded_as_documented() {
         let hour = Channel::Candle(Interval::parse("1h").unwrap());
         let plan = plan(Market::Inverse, &[Channel::Quote, hour], Mode::Stream);

@@ -87,6 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn candles_and_past_funding_are_asked_for_by_time() {
+        let hour = Channel::Candle(exchange_core::Interval::parse("1h").unwrap());
+        let plan = plan(Market::Linear, &[Channel::FundingSettled, hour], Mode::Poll);
+        assert!(plan.unserved.is_empty() && plan.polls.iter().all(|poll| poll.sweep));
+        let sent: Vec<_> = plan.polls.iter().step_by(2).map(|poll| poll.request.at(Time::from_millis(1_000_000_000)).body.unwrap()).collect();
+        assert_eq!(
+            sent,
+            [
+                r#"{"type":"fundingHistory","coin":"BTC","startTime":913600000}"#,
+                r#"{"type":"candleSnapshot","req":{"coin":"BTC","interval":"1h","startTime":892000000,"endTime":1000000000}}"#,
+            ]
+        );
+    }
+
+    #[test]
     fn one_topic_serves_them_as_well() {
         let plan = plan(Market::Linear, STATES, Mode::Stream);
         let topics: Vec<_> = plan.topics.iter().map(|topic| (topic.name.as_str(), topic.channels.len())).collect();

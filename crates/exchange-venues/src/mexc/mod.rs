@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn spots_rest_interface_has_its_own_words_for_intervals() {
         assert_eq!(targets(&plan(Market::Spot, &[candles("1h")], Mode::Poll)), ["/api/v3/klines?symbol=BTCUSDT&interval=60m&limit=3"]);
-        assert_eq!(targets(&plan(Market::Linear, &[candles("1h")], Mode::Poll)), ["/api/v1/contract/kline/BTC_USDT?interval=Min60"]);
+        assert_eq!(targets(&plan(Market::Linear, &[candles("1h")], Mode::Poll)), ["/api/v1/contract/kline/BTC_USDT?interval=Min60&start={ago_s:36000s}"]);
         assert_eq!(plan(Market::Spot, &[candles("8h")], Mode::Poll).unserved, [candles("8h")]);
         assert_eq!(plan(Market::Spot, &[candles("8h")], Mode::Stream).topics[0].name, "spot@public.kline.v3.api.pb@BTCUSDT@Hour8");
     }

@@ -18,6 +18,8 @@ const INSTRUMENTS: usize = 600;
 const CYCLE: Duration = Duration::from_secs(5);
 /// The largest share of a budget that a cycle's requests may draw.
 const SHARE: f64 = 0.9;
+/// When requests are sent.
+const SENT: Time = Time::from_millis(1_760_000_000_000);
 /// A session repeats what was not acknowledged for so long: a connection must be subscribed to before.
 const SUBSCRIBED: Duration = Duration::from_secs(15);
 
@@ -70,7 +72,7 @@ fn plans_are_well_formed() {
             }
         }
         for poll in &plan.polls {
-            let request = &poll.request;
+            let request = poll.request.at(SENT);
             if !request.target.starts_with('/') || !request.target.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"<>\\^`|".contains(&byte)) {
                 return Err(format!("`{}` is no target of a request", request.target));
             }
@@ -158,7 +160,7 @@ fn connections_subscribe_as_the_venue_allows() {
 fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Result<(), String> {
     let ws = &venue.profile.ws_of(market);
     let mut session = Session::new(Venue::new(venue.exchange, venue.profile.clone()), market, &format!("wss://localhost{path}"), topics.to_vec());
-    let opened = Time::from_millis(1_760_000_000_000);
+    let opened = SENT;
     let (mut now, mut turn, mut sent) = (opened, exchange_core::Turn::default(), Vec::new());
     session.handle(now, Happened::Opened { received: opened }, &mut turn);
     while now < opened + SUBSCRIBED {

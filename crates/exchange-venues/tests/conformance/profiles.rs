@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use exchange_core::plan::Range;
 use exchange_core::profile::{Endpoint, Limit, SnapshotFrom, Surface};
-use exchange_core::{Channel, Instrument, Interval, Market, Profile, plan};
+use exchange_core::{Channel, Instrument, Interval, Market, Profile, Request, Time, plan};
 
 use crate::fixtures::venues;
 
+/// When requests are sent.
+const SENT: Time = Time::from_millis(1_760_000_000_000);
 /// The largest share of a budget that one request may draw: what is left is for whoever shares the address.
 const SHARE: f64 = 0.9;
 
@@ -94,6 +97,10 @@ fn endpoints_are_whole() {
             if endpoint.channels.is_empty() || endpoint.markets.is_empty() || !endpoint.path.starts_with('/') {
                 wrong.push(format!("{name}: channels or markets are missing, or its path has no slash in front"));
             }
+            // Whoever reads a history of several answers must know when one is full.
+            if endpoint.range.as_ref().is_some_and(|range| range.contains("{since") && !range.contains("{limit:")) && endpoint.range_most.is_none() {
+                wrong.push(format!("{name}: its range does not say how many records an answer holds (`range_most`)"));
+            }
             match profile.limits.get(&endpoint.limit) {
                 Some(limit) if endpoint.cost > 0 && f64::from(endpoint.cost) <= f64::from(limit.budget) * SHARE => {}
                 Some(limit) => wrong.push(format!("{name}: costs {} of {}", endpoint.cost, limit.budget)),
@@ -113,7 +120,7 @@ fn endpoints_are_whole() {
 }
 
 /// What stands for something in every template.
-const WORDS: &[&str] = &["market", "symbol", "symbol_lower", "interval", "base", "quote", "settle", "settle_lower"];
+const WORDS: &[&str] = &["market", "symbol", "symbol_lower", "interval", "base", "quote", "settle", "settle_lower", "now", "now_s"];
 
 /// Fills an endpoint's templates and looks at the request.
 fn check_templates(profile: &Profile, endpoint: &Endpoint, market: Market, surface: &Surface) -> Option<String> {
@@ -125,18 +132,30 @@ fn check_templates(profile: &Profile, endpoint: &Endpoint, market: Market, surfa
     let instrument = Arc::new(Instrument::named(&profile.name.as_str().into(), market, "BTC/USDT", None));
     let interval = profile.intervals.keys().find_map(|name| Interval::parse(name)).map(Channel::Candle);
     for channel in every_channel(interval).into_iter().filter(|channel| endpoint.serves(market, *channel)) {
-        let request = plan::request(profile, endpoint, market, channel, endpoint.per_instrument().then_some(&instrument));
-        if !request.target.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"<>\\^`|".contains(&byte)) {
-            return Some(format!("`{}` is no target of a request", request.target));
+        let one = endpoint.per_instrument().then_some(&instrument);
+        let ranges = [Range::default(), Range { since: Some(SENT), until: Some(SENT), limit: Some(1) }];
+        let parts = ranges.iter().filter_map(|range| Some(plan::request_range(profile, endpoint, market, channel, one?, range)));
+        let wrong = |request: Request| check_request(profile, endpoint, market, &request);
+        if let Some(wrong) = parts.chain([plan::request(profile, endpoint, market, channel, one)]).find_map(wrong) {
+            return Some(wrong);
         }
-        if request.body.as_ref().is_some_and(|body| serde_json::from_str::<serde_json::Value>(body).is_err()) {
-            return Some(format!("its body is no JSON: {:?}", request.body));
-        }
-        let url = format!("{}{}", profile.host(market, &endpoint.name), request.target);
-        let found = profile.endpoint_at(market, endpoint.method, &url, request.body.as_deref());
-        if found.is_none_or(|found| (&found.path, &found.body) != (&endpoint.path, &endpoint.body)) {
-            return Some(format!("a capture of {url} does not lead back to it"));
-        }
+    }
+    None
+}
+
+/// Looks at a request as it is sent.
+fn check_request(profile: &Profile, endpoint: &Endpoint, market: Market, request: &Request) -> Option<String> {
+    let request = request.at(SENT);
+    if !request.target.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"<>\\^`|".contains(&byte)) {
+        return Some(format!("`{}` is no target of a request", request.target));
+    }
+    if request.body.as_ref().is_some_and(|body| serde_json::from_str::<serde_json::Value>(body).is_err()) {
+        return Some(format!("its body is no JSON: {:?}", request.body));
+    }
+    let url = format!("{}{}", profile.host(market, &endpoint.name), request.target);
+    let found = profile.endpoint_at(market, endpoint.method, &url, request.body.as_deref());
+    if found.is_none_or(|found| (&found.path, &found.body) != (&endpoint.path, &endpoint.body)) {
+        return Some(format!("a capture of {url} does not lead back to it"));
     }
     None
 }
