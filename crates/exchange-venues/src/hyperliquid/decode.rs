@@ -163,6 +163,10 @@ impl State {
             "l2Book" => book(body.whole()?, out),
             "recentTrades" => each(body.whole::<Trades<'_>>()?.0, "coin", out, trade),
             "candleSnapshot" => each(body.whole::<Rows<'_, Candle<'_>>>()?.0, "s", out, |record, out| candle(&record, input, out)),
+            // As on the WebSocket; and coins of which no more can be opened.
+            "allMids" | "perpsAtOpenInterestCap" => {
+                let _: Ignored = body.whole()?;
+            }
             _ => return Err(DecodeError::malformed(format_args!("`{kind}` is no type of request that is known"))),
         }
         Ok(())
