@@ -26,7 +26,12 @@ const FUNDING_HOURS: u32 = 8;
 pub(super) fn decode(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
     match input.source {
         Source::Ws { .. } => frame(input, out),
-        Source::Http { endpoint, .. } => reply(&endpoint.name, input, out),
+        Source::Http { url, request, .. } => {
+            // By POST, what is asked stands in the body: `public/ticker`, as a path by GET does.
+            let body = request.map(|body| wire::peek_str(body, "method")).transpose()?.flatten();
+            let path = body.as_deref().unwrap_or_else(|| url.split(['?', '#']).next().unwrap_or(url));
+            reply(path.rsplit('/').next().unwrap_or(path), input, out)
+        }
     }
 }
 
@@ -97,30 +102,30 @@ fn data<'a, T: wire::Wire<'a>>(frame: Reader<'a>) -> Result<T, DecodeError> {
     Ok(push.params.data)
 }
 
-/// Replies, by the endpoint's name in `venue.toml`.
-fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
-    match endpoint {
-        "summaries" | "option_summaries" => {
+/// Replies, by the method that was asked.
+fn reply(method: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    match method {
+        "get_book_summary_by_currency" | "get_book_summary_by_instrument" => {
             let (rows, _) = result(input)?;
             each(rows, "instrument_name", input, out, summary);
         }
-        "ticker" | "spot_ticker" | "option_ticker" => ticker(result(input)?.0, input, out),
-        "instruments" | "instrument" => {
+        "ticker" => ticker(result(input)?.0, input, out),
+        "get_instruments" | "get_instrument" => {
             let (rows, time) = result(input)?;
             each(rows, "instrument_name", input, out, |record, input, out| instrument(record, time, input, out));
         }
-        "order_book" => {
+        "get_order_book" => {
             // A ticker and a book in one record.
             let (Raw(record), time) = result(input)?;
             ticker(wire::read(record)?, input, out);
             book(wire::read(record)?, time, input, out)?;
         }
-        "currency_trades" | "trades" | "trades_between" => {
+        _ if method.starts_with("get_last_trades_by_") => {
             let (trades, _): (Trades<'_>, _) = result(input)?;
             each(trades.trades, "instrument_name", input, out, trade);
         }
-        "chart" => chart(result(input)?.0, input, out)?,
-        "funding_history" => {
+        "get_tradingview_chart_data" => chart(result(input)?.0, input, out)?,
+        "get_funding_rate_history" => {
             let instrument = instrument_of(&asked(input, "instrument_name")?, input, out);
             let (rows, _): (Rows<'_, FundingHour>, _) = result(input)?;
             for row in rows.0 {
@@ -130,11 +135,11 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
                 }
             }
         }
-        "index_price" => {
+        "get_index_price" => {
             let (price, time): (AskedIndex, _) = result(input)?;
             emit_index(&asked(input, "index_name")?, price.index_price.0, time, input, out);
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => return Err(DecodeError::malformed(format_args!("`{method}` is no method that is known"))),
     }
     Ok(())
 }
@@ -147,7 +152,11 @@ fn result<'a, T: wire::Wire<'a>>(input: &Input<'a>) -> Result<(T, Option<Time>),
 
 /// What the request says and its answer does not repeat.
 fn asked<'a>(input: &Input<'a>, key: &str) -> Result<Cow<'a, str>, DecodeError> {
-    input.query(key).ok_or_else(|| DecodeError::malformed(format_args!("the request has no `{key}`, and its answer does not say")))
+    let in_body = || {
+        let Source::Http { request: Some(body), .. } = input.source else { return None };
+        Reader::new(body).find("params").ok()??.find(key).ok()??.string_or_number().ok()
+    };
+    input.query(key).or_else(in_body).ok_or_else(|| DecodeError::malformed(format_args!("the request has no `{key}`, and its answer does not say")))
 }
 
 /// The records of a list that name their instrument under `key`. One that cannot be read costs only itself.
@@ -189,7 +198,8 @@ struct Facts {
 
 #[inline]
 fn emit_facts(instrument: &Arc<Instrument>, time: Option<Time>, facts: Facts, out: &mut Out<'_>) {
-    let inverse = instrument.market == Market::Inverse;
+    // A combination's price is a difference of prices: nothing can be converted with that. It has no symbol.
+    let inverse = instrument.market == Market::Inverse && instrument.symbol.is_some();
     out.emit(instrument, time, Body::Ticker(facts.ticker));
     if instrument.market == Market::Spot {
         // A pair's mark price and index are of no contract.
