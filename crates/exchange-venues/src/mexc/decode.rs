@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exchange_core::event::{Body, Book, BookKind, Candle, Funding, FundingSettled, Ident, Level, Mark, OpenInterest, Quote, Side, Ticker, Trade};
 use exchange_core::exchange::query;
 use exchange_core::instrument::{Details, Kind, Status};
-use exchange_core::wire::{Num, Raw, Reader, Rows, Wire, read};
+use exchange_core::wire::{Ignored, Num, Raw, Reader, Rows, Wire, peek_str, read};
 use exchange_core::{Control, Decimal, DecodeError, ErrorKind, Input, Instrument, Interval, Market, Out, Source, Time};
 
 use super::{frame, wire};
@@ -75,7 +75,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result {
             out.stamp(push.ts.0);
         }
         "pong" => {
-            let _: wire::Push<Raw<'_>> = frame.whole()?;
+            let _: Ignored = frame.whole()?;
             out.control(Control::Alive);
         }
         _ if channel.starts_with("rs.") => {
@@ -192,12 +192,9 @@ fn contract_reply(endpoint: &str, url: &str, input: &Input<'_>, out: &mut Out<'_
         "funding_rates" | "funding_rate" => each(data(input)?, None, input, out, |record, out| funding(record, &symbol, out)),
         "funding_history" => {
             let page: wire::FundingPage<Rows<'_, wire::FundingSettled<'_>>> = data(input)?;
-            each(page.resultList, None, input, out, |record: wire::FundingSettled<'_>, out| match record.settleTime.0 {
-                Some(time) => {
-                    let instrument = place(out, &record.symbol);
-                    out.emit(&instrument, Some(time), Body::FundingSettled(FundingSettled { rate: record.fundingRate, time, mark: None }));
-                }
-                None => out.bad(input.market, Some(&record.symbol), "a settlement without a time", ""),
+            each(page.resultList, None, input, out, |record: wire::FundingSettled<'_>, out| {
+                let (instrument, time) = (place(out, &record.symbol), Time::from_millis(record.settleTime));
+                out.emit(&instrument, Some(time), Body::FundingSettled(FundingSettled { rate: record.fundingRate, time, mark: None }));
             });
         }
         "index_price" | "fair_price" => each(data(input)?, None, input, out, |record, out| price(record, &symbol, out)),
@@ -216,13 +213,13 @@ fn unknown(endpoint: &str) -> DecodeError {
     DecodeError::malformed(format_args!("`{endpoint}` is an endpoint that is not decoded here"))
 }
 
-/// What an answer of contracts holds. (Refusals have a code, and do not come here; `success` says the same.)
+/// What an answer of contracts holds. (A refusal with a code of its own does not come here.)
 fn data<'a, T: Wire<'a>>(input: &Input<'a>) -> Result<T> {
     let reply: wire::Reply<T> = input.reader()?.whole()?;
     if reply.success == Some(false) {
         return Err(DecodeError { kind: ErrorKind::Rejected, message: "the answer says that it is no success".into() });
     }
-    Ok(reply.data)
+    reply.data.ok_or_else(|| DecodeError::malformed("an answer without data"))
 }
 
 /// The contract that an address names: the last part of its path that looks like one, or what the query says.
@@ -235,10 +232,13 @@ fn asked_for(url: &str) -> String {
 /// The records of a list, all of `symbol` or each with its own. One that cannot be read costs only itself.
 fn each<T>(rows: Rows<'_, T>, symbol: Option<&str>, input: &Input<'_>, out: &mut Out<'_>, record: impl Fn(T, &mut Out<'_>)) {
     for row in rows.0 {
-        match (row, symbol) {
-            (Ok(row), _) => record(row, out),
-            (Err(bad), Some(symbol)) => out.bad(input.market, Some(symbol), bad.fault, bad.text),
-            (Err(bad), None) => out.bad_row(input.market, "symbol", &bad),
+        match row {
+            Ok(row) => record(row, out),
+            Err(bad) => {
+                let name = symbol.map(Cow::Borrowed).or_else(|| peek_str(bad.text, "symbol").ok().flatten());
+                let market = name.as_deref().filter(|_| input.market != Market::Spot).map_or(input.market, |name| place(out, name).market);
+                out.bad(market, name.as_deref(), bad.fault, bad.text);
+            }
         }
     }
 }
@@ -423,7 +423,7 @@ fn columns(c: &wire::Columns<Rows<'_, Num>>, symbol: &str, input: &Input<'_>, ou
         let time = value(&c.time, at).and_then(|time| time.to_string().parse().ok()).and_then(wire::Seconds::new);
         let row = (value(&c.open, at), value(&c.high, at), value(&c.low, at), value(&c.close, at), value(&c.vol, at));
         let (Some(wire::Seconds(open_time)), (Some(open), Some(high), Some(low), Some(close), Some(volume))) = (time, row) else {
-            out.bad(input.market, Some(symbol), format_args!("candle {at} lacks a value"), "");
+            out.bad(instrument.market, Some(symbol), format_args!("candle {at} lacks a value"), "");
             continue;
         };
         let turnover = value(&c.amount, at).filter(|_| instrument.market != Market::Inverse);

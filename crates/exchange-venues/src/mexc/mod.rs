@@ -47,6 +47,16 @@ impl Exchange for Mexc {
     fn decoder(&self, _: Market) -> Box<dyn Decoder> {
         Box::new(decode::decode)
     }
+
+    /// Linear contracts are settled in their quote, inverse ones in their base. Spot's names do not say where their parts meet.
+    fn parse_symbol(&self, market: Market, venue_symbol: &str) -> Option<String> {
+        let (base, quote) = venue_symbol.split_once('_').filter(|(base, quote)| !base.is_empty() && !quote.is_empty() && !quote.contains('_'))?;
+        match market {
+            Market::Linear => Some(format!("{base}/{quote}:{quote}")),
+            Market::Inverse => Some(format!("{base}/{quote}:{base}")),
+            _ => None,
+        }
+    }
 }
 
 /// A topic of contracts is a method, a symbol and an interval, as far as it has them: `sub.kline BTC_USDT Min1`.
@@ -90,6 +100,16 @@ mod tests {
 
     fn candles(text: &str) -> Channel {
         Channel::Candle(Interval::parse(text).unwrap())
+    }
+
+    #[test]
+    fn names_of_contracts_are_symbols() {
+        let symbol = |market, name| Mexc.parse_symbol(market, name);
+        assert_eq!(symbol(Market::Linear, "币_USDT").as_deref(), Some("币/USDT:USDT"));
+        assert_eq!(symbol(Market::Inverse, "BTC_USD").as_deref(), Some("BTC/USD:BTC"));
+        for (market, name) in [(Market::Spot, "A_B"), (Market::Linear, "BTCUSDT"), (Market::Linear, "_USDT"), (Market::Linear, "A_B_C")] {
+            assert_eq!(symbol(market, name), None, "{name}");
+        }
     }
 
     #[test]

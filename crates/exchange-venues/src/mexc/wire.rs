@@ -180,7 +180,7 @@ impl<'a> Wire<'a> for Seconds {
 
 wire! {
     /// What the contracts' REST interface answers.
-    pub(super) struct Reply<T> { success: Option<bool>, code: Ignored, message: Ignored, data: T }
+    pub(super) struct Reply<T> { success: Option<bool>, code: Ignored, message: Ignored, data: Option<T> }
 
     /// What the contracts' WebSocket sends.
     pub(super) struct Push<T> { channel: Ignored, data: T, symbol: Ignored, ts: Millis }
@@ -201,7 +201,7 @@ wire! {
 
     pub(super) struct FundingPage<T> { resultList: T }
 
-    pub(super) struct FundingSettled<'a> { symbol: Cow<'a, str>, fundingRate: Decimal, settleTime: Millis }
+    pub(super) struct FundingSettled<'a> { symbol: Cow<'a, str>, fundingRate: Decimal, settleTime: i64 }
 
     /// A price of index or mark: REST names which, the WebSocket's channel does.
     pub(super) struct NamedPrice<'a> { symbol: Option<Cow<'a, str>>, indexPrice: Num, fairPrice: Num, price: Num, timestamp: Millis }
