@@ -90,6 +90,7 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
         "funding_history" => each(rows(input)?, input, out, funding_settled),
         "open_interest" => each(rows(input)?, input, out, open_interest),
         "instruments" => each(rows(input)?, input, out, instrument),
+        "liquidation_orders" => each(rows(input)?, input, out, liquidations),
         "books" | "books_full" => each_of(rows(input)?, &name, input, out, |record, instrument, out| book(record, BookKind::Snapshot, instrument, out)),
         "trades" | "history_trades" => each(rows(input)?, input, out, trade),
         "candles" | "history_candles" => {
@@ -108,8 +109,8 @@ fn each<T>(rows: Rows<'_, T>, input: &Input<'_>, out: &mut Out<'_>, mut record: 
         match row {
             Ok(row) => record(row, input, out),
             Err(bad) => {
-                let name = wire::peek_str(bad.text, "instId").ok().flatten().unwrap_or_default();
-                out.bad_row(market_named(&name, input, out), "instId", &bad);
+                let name = wire::peek_str(bad.text, "instId").ok().flatten();
+                out.bad(market_named(name.as_deref().unwrap_or_default(), input, out), name.as_deref(), bad.fault, bad.text);
             }
         }
     }
@@ -128,20 +129,21 @@ fn each_of<T>(rows: Rows<'_, T>, name: &str, input: &Input<'_>, out: &mut Out<'_
     }
 }
 
-/// The market of an instrument by its name: one socket and one list carry several. A contract's is what the venue lists
-/// it as; before it is listed, that of its quote currency: of `BTC-USD-SWAP`, `BTC-USDT-SWAP` and `BTC-USD_UM-SWAP` the
-/// first alone is inverse.
+/// The market of an instrument by its name: one socket and one list carry several.
 fn market_named(name: &str, input: &Input<'_>, out: &Out<'_>) -> Market {
-    let mut parts = name.split('-').skip(1);
-    match (parts.next(), parts.count()) {
-        (Some(_), 0) => Market::Spot,
-        (Some(quote), 1) => {
-            let listed = out.market_of(&[Market::Linear, Market::Inverse], name);
-            listed.unwrap_or(if quote == "USD" { Market::Inverse } else { Market::Linear })
-        }
-        (Some(_), 3) => Market::Option,
+    match name.split('-').count() {
+        2 => Market::Spot,
+        3 => contract_market(name, out),
+        5 => Market::Option,
         _ => input.market,
     }
+}
+
+/// The market as which the venue lists a contract; before it does, that of its quote currency: of `BTC-USD-SWAP`,
+/// `BTC-USDT-SWAP` and `BTC-USD_UM-SWAP` the first alone is inverse.
+fn contract_market(name: &str, out: &Out<'_>) -> Market {
+    let listed = out.market_of(&[Market::Linear, Market::Inverse], name);
+    listed.unwrap_or(if name.split('-').nth(1) == Some("USD") { Market::Inverse } else { Market::Linear })
 }
 
 /// The instrument of a record that may say its type; none where the type is of another kind than what is collected.
@@ -150,7 +152,8 @@ fn instrument_of(inst_type: Option<&str>, name: &str, input: &Input<'_>, out: &m
     let market = match inst_type {
         Some("SPOT" | "MARGIN") => Market::Spot,
         Some("OPTION") => Market::Option,
-        Some("SWAP" | "FUTURES") | None => market_named(name, input, out),
+        Some("SWAP" | "FUTURES") => contract_market(name, out),
+        None => market_named(name, input, out),
         // Prediction markets, and what may come.
         Some(_) => return None,
     };
@@ -285,7 +288,7 @@ fn candle(record: &Candle, interval: Interval, received: Time, instrument: &Arc<
     out.emit(instrument, None, Body::Candle(candle));
 }
 
-fn instrument(record: InstrumentInfo<'_>, input: &Input<'_>, out: &mut Out<'_>) {
+fn instrument(record: InstrumentInfo<'_>, _: &Input<'_>, out: &mut Out<'_>) {
     let name = &*record.instId;
     let status = match record.state.as_deref() {
         Some("live") => Status::Trading,
@@ -303,7 +306,7 @@ fn instrument(record: InstrumentInfo<'_>, input: &Input<'_>, out: &mut Out<'_>) 
                 Some("linear") => Market::Linear,
                 Some("inverse") => Market::Inverse,
                 // A new listing's fields are filled in later.
-                _ => market_named(name, input, out),
+                _ => contract_market(name, out),
             };
             (if swap_or_futures == "SWAP" { Kind::Perpetual } else { Kind::Future }, market)
         }
@@ -313,6 +316,9 @@ fn instrument(record: InstrumentInfo<'_>, input: &Input<'_>, out: &mut Out<'_>) 
     let halves = [record.uly.as_deref(), record.instFamily.as_deref(), Some(name)].into_iter().flatten().find_map(|pair| pair.split_once('-'));
     let (first, second) = halves.unwrap_or_default();
     let second = second.split(['-', '_']).next().unwrap_or_default();
+    // Of a contract that is about to be listed, nothing but its name may be there yet. What a family is settled in, that
+    // does not say.
+    let settled = (!name.contains('_')).then_some(if market == Market::Linear { second } else { first });
     let (base, quote) = match kind {
         Kind::Spot => (record.baseCcy.as_deref().unwrap_or(first), record.quoteCcy.as_deref().unwrap_or(second)),
         _ => (first, second),
@@ -321,10 +327,7 @@ fn instrument(record: InstrumentInfo<'_>, input: &Input<'_>, out: &mut Out<'_>) 
     let contract_size = record.ctVal.0.and_then(|value| value.checked_mul(record.ctMult.0.as_ref().unwrap_or(&one)));
     let other = if market == Market::Inverse { base } else { quote };
     let details = Details {
-        kind,
-        base: base.into(),
-        quote: quote.into(),
-        settle: record.settleCcy.filter(|_| kind != Kind::Spot).map(|settle| (*settle).into()),
+        settle: record.settleCcy.as_deref().or(settled).filter(|_| kind != Kind::Spot).map(Into::into),
         // One contract is so much of `ctValCcy`: of the base, or of the quote where it is inverse. The other way round, it
         // would be no size in the contract's own terms.
         contract_size: contract_size.filter(|_| kind != Kind::Spot && record.ctValCcy.as_deref() != Some(other)),
@@ -333,9 +336,8 @@ fn instrument(record: InstrumentInfo<'_>, input: &Input<'_>, out: &mut Out<'_>) 
         min_size: record.minSz.0,
         // Perpetuals and spot pairs have one, too, when they are about to be delisted.
         expiry: record.expTime.0,
-        status,
-        funding_interval_hours: None,
         option: record.stk.0.zip(record.optType.as_deref().and_then(right)).filter(|_| kind == Kind::Option),
+        ..Details::new(kind, base, quote, status)
     };
     out.describe(market, name, None, details);
 }

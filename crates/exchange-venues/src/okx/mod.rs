@@ -57,9 +57,10 @@ impl Exchange for Okx {
         let parts: Vec<&str> = venue_symbol.split('-').collect();
         let (base, quote) = (*parts.first()?, *parts.get(1)?);
         let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if !plain(base) || !plain(quote) {
+        if base.is_empty() || !plain(quote) {
             return None;
         }
+        let number = |part: &str| part.starts_with(|c: char| c.is_ascii_digit()) && part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         // Contracts of a quote in US dollars are settled in the coin.
         let settled = format!("{base}/{quote}:{}", if quote == "USD" { base } else { quote });
         let dated = |date: &str| date.len() == 6 && date.bytes().all(|byte| byte.is_ascii_digit());
@@ -68,7 +69,7 @@ impl Exchange for Okx {
             (Market::Linear, _) if quote == "USD" => None,
             (Market::Linear | Market::Inverse, ["SWAP"]) => Some(settled),
             (Market::Linear | Market::Inverse, [date]) if dated(date) => Some(format!("{settled}-{date}")),
-            (Market::Option, [date, strike, right @ ("C" | "P")]) if dated(date) && plain(strike) => Some(format!("{settled}-{date}-{strike}-{right}")),
+            (Market::Option, [date, strike, right @ ("C" | "P")]) if dated(date) && number(strike) => Some(format!("{settled}-{date}-{strike}-{right}")),
             _ => None,
         }
     }
@@ -119,7 +120,9 @@ mod tests {
         assert_eq!(symbol(Market::Linear, "BTC-USDC-SWAP"), "BTC/USDC:USDC");
         assert_eq!(symbol(Market::Linear, "BTC-USDT-261225"), "BTC/USDT:USDT-261225");
         assert_eq!(symbol(Market::Inverse, "BTC-USD-SWAP"), "BTC/USD:BTC");
+        assert_eq!(symbol(Market::Linear, "币安人生-USDT-SWAP"), "币安人生/USDT:USDT");
         assert_eq!(symbol(Market::Option, "BTC-USD-261225-100000-C"), "BTC/USD:BTC-261225-100000-C");
+        assert_eq!(symbol(Market::Option, "XRP-USD-261225-0.55-P"), "XRP/USD:XRP-261225-0.55-P");
         // An index, a family, and what is no name.
         for (market, name) in [
             (Market::Linear, "BTC-USDT"),
