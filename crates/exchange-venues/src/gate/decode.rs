@@ -93,12 +93,13 @@ fn reply(endpoint: &str, url: &str, input: &Input<'_>, out: &mut Out<'_>) -> Res
             let symbol = symbol()?;
             rows(body, Named::Asked(&symbol), market, out, |record, out| funding_rate(record, &symbol, market, out))
         }
+        // A request that names no interval has the venue's default.
         "candlesticks" | "delivery_candlesticks" => {
-            let (symbol, interval) = (symbol()?, interval(&input.query("interval").unwrap_or_default(), input)?);
+            let (symbol, interval) = (symbol()?, interval(&input.query("interval").unwrap_or(Cow::Borrowed("5m")), input)?);
             rows(body, Named::Asked(&symbol), market, out, |record, out| candle(record, Some((Some(interval), &symbol)), None, input, out))
         }
         "spot_candlesticks" => {
-            let (symbol, interval) = (symbol()?, interval(&input.query("interval").unwrap_or_default(), input)?);
+            let (symbol, interval) = (symbol()?, interval(&input.query("interval").unwrap_or(Cow::Borrowed("30m")), input)?);
             rows(body, Named::Asked(&symbol), market, out, |record, out| spot_candle(record, interval, &symbol, input, out))
         }
         _ => Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
@@ -166,10 +167,16 @@ fn bad(row: &BadRow<'_>, named: Named<'_>, market: Market, out: &mut Out<'_>) {
 fn contract(record: Contract<'_>, settle: &str, market: Market, out: &mut Out<'_>) {
     let Some(name) = Name::parse(&record.name) else { return out.bad(market, Some(&record.name), "its name is no pair", "") };
     let expiry = record.expire_time.0.or(name.day);
+    let kind = if expiry.is_some() { Kind::Future } else { Kind::Perpetual };
+    let status = match record.status.as_deref() {
+        // Older answers have no status. What is being delisted trades until then.
+        None | Some("trading" | "delisting") => Status::Trading,
+        Some("prelaunch") => Status::PreLaunch,
+        Some("delisted") => Status::Delisted,
+        // `circuit_breaker`, and what the venue may add.
+        Some(_) => Status::Halted,
+    };
     let details = Details {
-        kind: if expiry.is_some() { Kind::Future } else { Kind::Perpetual },
-        base: name.base.into(),
-        quote: name.quote.into(),
         settle: Some(settle.to_uppercase().into()),
         // An inverse contract has a multiplier of 0: it is one unit of the quote currency. A quanto one (until 2021) has no
         // size in either.
@@ -181,16 +188,8 @@ fn contract(record: Contract<'_>, settle: &str, market: Market, out: &mut Out<'_
         lot_size: record.order_size_min.clone().positive(),
         min_size: record.order_size_min.positive(),
         expiry,
-        status: match record.status.as_deref() {
-            // Older answers have no status. What is being delisted trades until then.
-            None | Some("trading" | "delisting") => Status::Trading,
-            Some("prelaunch") => Status::PreLaunch,
-            Some("delisted") => Status::Delisted,
-            // `circuit_breaker`, and what the venue may add.
-            Some(_) => Status::Halted,
-        },
         funding_interval_hours: record.funding_interval.hours(SECONDS),
-        option: None,
+        ..Details::new(kind, name.base, name.quote, status)
     };
     let instrument = out.learn(market, &record.name, &details);
     let mark = event::Mark { mark: record.mark_price.positive(), index: record.index_price.positive(), basis: record.basis_value.0 };
@@ -297,25 +296,18 @@ fn spot_ticker(record: SpotTicker<'_>, time: Option<Time>, market: Market, out: 
 fn pair(record: &Pair<'_>, input: &Input<'_>, out: &mut Out<'_>) {
     let step = |places: Option<u64>| Decimal::from_parts(1, u32::try_from(places?).ok()?);
     let now = input.received;
+    let status = match record.trade_status.as_deref() {
+        // One side only is still trading.
+        Some("tradable" | "buyable" | "sellable") => Status::Trading,
+        _ if record.buy_start.0.is_some_and(|start| start > now) => Status::PreLaunch,
+        _ if record.delisting_time.0.is_some_and(|end| end <= now) => Status::Delisted,
+        _ => Status::Halted,
+    };
     let details = Details {
-        kind: Kind::Spot,
-        base: (*record.base).into(),
-        quote: (*record.quote).into(),
-        settle: None,
-        contract_size: None,
         tick_size: step(record.precision),
         lot_size: step(record.amount_precision),
         min_size: record.min_base_amount.clone().positive(),
-        expiry: None,
-        status: match record.trade_status.as_deref() {
-            // One side only is still trading.
-            Some("tradable" | "buyable" | "sellable") => Status::Trading,
-            _ if record.buy_start.0.is_some_and(|start| start > now) => Status::PreLaunch,
-            _ if record.delisting_time.0.is_some_and(|end| end <= now) => Status::Delisted,
-            _ => Status::Halted,
-        },
-        funding_interval_hours: None,
-        option: None,
+        ..Details::new(Kind::Spot, &record.base, &record.quote, status)
     };
     out.describe(input.market, &record.id, None, details);
 }
@@ -466,7 +458,8 @@ fn answer(frame: Reader<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
             out.control(Control::AckTopic { id, topic: format!("{channel} {word}") });
             return Ok(());
         }
-        let entry = payload.unwrap_or_default().into_iter().find(|entry| plain(entry) == word).or_else(|| word.contains('_').then_some(Cow::Borrowed(word)));
+        let mut entries = payload.into_iter().flat_map(|payload| payload.0).flatten();
+        let entry = entries.find(|entry| plain(entry) == word).or_else(|| word.contains('_').then_some(Cow::Borrowed(word)));
         out.control(Control::Rejected { id, topic: entry.map(|entry| format!("{channel} {entry}")), reason: reason.clone().into_owned() });
     } else if channel.ends_with(".pong") || channel.ends_with(".ping") {
         out.control(Control::Alive);

@@ -126,7 +126,7 @@ exchange_core::wire! {
 
     /// An answer to what the client sent. Only new ones repeat the `payload`.
     pub(super) struct Answer<'a> {
-        id: Option<Ident>, channel: Option<Cow<'a, str>>, event: Option<Cow<'a, str>>, payload: Option<Vec<Cow<'a, str>>>,
+        id: Option<Ident>, channel: Option<Cow<'a, str>>, event: Option<Cow<'a, str>>, payload: Option<Rows<'a, Cow<'a, str>>>,
         error: Option<WsError<'a>>, result: Option<Outcome<'a>>,
     }
 
@@ -164,14 +164,14 @@ impl<'a, T: Wire<'a>> Wire<'a> for Records<'a, T> {
     }
 }
 
-/// One side of a book: `{"p":"1.5","s":100}` of contracts, `["1.5","100"]` elsewhere.
+/// One side of a book: `{"p":"1.5","s":100}` of contracts, `["1.5","100"]` elsewhere; an empty one may be `null`.
 #[derive(Debug, Default)]
 pub(super) struct Levels(pub(super) Vec<Level>);
 
 impl<'a> Wire<'a> for Levels {
     fn read(reader: &mut Reader<'a>) -> Read<Self> {
         let mut levels = Vec::new();
-        let mut more = reader.open_array()?;
+        let mut more = !reader.null() && reader.open_array()?;
         while more {
             levels.push(if reader.peek() == b'{' {
                 let Priced { p, s } = Priced::read(reader)?;
