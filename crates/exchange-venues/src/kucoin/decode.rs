@@ -10,9 +10,9 @@ use exchange_core::wire::{Ignored, Num, Reader, Rows, Wire};
 use exchange_core::{Control, DecodeError, Input, Interval, Market, Out, Source, Time};
 
 use super::wire::{
-    Answer, Book, BookPush, CandlePush, Contract, Flag, Funding, FuturesCandle, FuturesChange, FuturesSnapshot, FuturesState, FuturesTop, Levels, Listed,
+    Answer, Book, BookPush, CandlePush, Contract, Flag, Funding, FuturesCandle, FuturesChange, FuturesSnapshot, FuturesState, FuturesTop, Levels, List, Listed,
     MarkNow, Pair, PastFunding, PastOpenInterest, Push, PushedCandle, PushedFunding, PushedMark, PushedTicker, PushedTrade, Reply, Settlement, SpotCandle,
-    SpotChange, SpotQuote, SpotTicker, SpotTickers, SpotTop, Trade, UaInstrument, UaPush,
+    SpotChange, SpotQuote, SpotTicker, SpotTickers, SpotTop, Trade, UaInstrument, UaPush, UaTicker,
 };
 
 type Result<T = ()> = std::result::Result<T, DecodeError>;
@@ -130,13 +130,25 @@ fn classic(topic: &str, frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>)
 fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result {
     let body = input.reader()?;
     match endpoint {
-        "contracts" => each_replied(body, input, out, contract),
-        "spot_symbols" => each_replied(body, input, out, |row, out| pair(&row, out)),
+        "contracts" | "contract" => each_replied(body, input, out, contract),
+        "spot_symbols" | "spot_symbols_v1" | "spot_symbol" => each_replied(body, input, out, |row, out| pair(&row, out)),
         "ua_instruments" => each_listed(body, input, out, ua_instrument),
         "spot_tickers" => {
             let reply: Reply<SpotTickers<Rows<'_, SpotTicker<'_>>>> = body.whole()?;
             each(reply.data.ticker, "symbol", input, out, spot_ticker);
             out.stamp(reply.data.time.0);
+            Ok(())
+        }
+        "spot_stats" => each_replied(body, input, out, spot_ticker),
+        "spot_ticker" => {
+            let (symbol, reply): (_, Reply<SpotTop>) = (symbol(input)?, body.whole()?);
+            spot_top(reply.data, &symbol, out);
+            Ok(())
+        }
+        "ua_tickers" => {
+            let reply: Reply<List<Rows<'_, UaTicker<'_>>>> = body.whole()?;
+            each(reply.data.list, "symbol", input, out, |row, out| ua_ticker(row, input, out));
+            out.stamp(reply.data.ts.0);
             Ok(())
         }
         "futures_tickers" | "futures_ticker" => each_replied(body, input, out, |row, out| futures_ticker(row, input, out)),
@@ -228,11 +240,14 @@ fn settlement(name: &str) -> Option<Market> {
 }
 
 /// `KuCoin` calls bitcoin `XBT` in futures alone.
-fn currency(code: Option<&str>) -> Box<str> {
-    match code {
-        Some("XBT") => "BTC".into(),
-        code => code.unwrap_or_default().into(),
-    }
+fn currency(code: &str) -> &str {
+    if code == "XBT" { "BTC" } else { code }
+}
+
+/// What is known of a contract by its currencies.
+fn contract_details(kind: Kind, [base, quote, settle]: [&Option<Cow<'_, str>>; 3], status: Status) -> Details {
+    let [base, quote] = [base, quote].map(|code| currency(code.as_deref().unwrap_or_default()));
+    Details { settle: settle.as_deref().map(|code| currency(code).into()), ..Details::new(kind, base, quote, status) }
 }
 
 /// A contract's listing and its state, which has no time of its own.
@@ -247,25 +262,20 @@ fn contract(row: Contract<'_>, out: &mut Out<'_>) {
     let market = if inverse { Market::Inverse } else { Market::Linear };
     let current = row.currentFundingRateGranularity.hours(HOUR).or_else(|| row.fundingRateGranularity.hours(HOUR));
     let interval_hours = current.filter(|_| kind == Kind::Perpetual);
+    let status = match row.status.as_deref() {
+        Some("Open") => Status::Trading,
+        Some("Init") => Status::PreLaunch,
+        Some("BeingSettled" | "Settled" | "Closed") => Status::Delisted,
+        // `Paused`, `CancelOnly`, and what the venue may add: listed, but not to be traded.
+        _ => Status::Halted,
+    };
     let details = Details {
-        kind,
-        base: currency(row.baseCurrency.as_deref()),
-        quote: currency(row.quoteCurrency.as_deref()),
-        settle: row.settleCurrency.as_deref().map(|code| currency(Some(code))),
         contract_size: row.multiplier.0.map(|size| size.abs()),
         tick_size: row.tickSize.0,
         lot_size: row.lotSize.0,
-        min_size: None,
         expiry: row.expireDate.0.filter(|_| kind == Kind::Future),
-        status: match row.status.as_deref() {
-            Some("Open") => Status::Trading,
-            Some("Init") => Status::PreLaunch,
-            Some("BeingSettled" | "Settled" | "Closed") => Status::Delisted,
-            // `Paused`, `CancelOnly`, and what the venue may add: listed, but not to be traded.
-            _ => Status::Halted,
-        },
         funding_interval_hours: interval_hours,
-        option: None,
+        ..contract_details(kind, [&row.baseCurrency, &row.quoteCurrency, &row.settleCurrency], status)
     };
     if row.symbol.is_empty() || details.base.is_empty() || details.quote.is_empty() {
         return out.describe(market, &row.symbol, None, details);
@@ -321,42 +331,23 @@ fn pair(row: &Pair<'_>, out: &mut Out<'_>) {
 }
 
 fn spot_details(base: Option<&str>, quote: Option<&str>, [tick_size, lot_size, min_size]: [Option<Decimal>; 3], status: Status) -> Details {
-    Details {
-        kind: Kind::Spot,
-        base: base.unwrap_or_default().into(),
-        quote: quote.unwrap_or_default().into(),
-        settle: None,
-        contract_size: None,
-        tick_size,
-        lot_size,
-        min_size,
-        expiry: None,
-        status,
-        funding_interval_hours: None,
-        option: None,
-    }
+    Details { tick_size, lot_size, min_size, ..Details::new(Kind::Spot, base.unwrap_or_default(), quote.unwrap_or_default(), status) }
 }
 
 fn ua_instrument(row: UaInstrument<'_>, out: &mut Out<'_>) {
-    let status = if row.tradingStatus.as_deref() == Some("1") { Status::Trading } else { Status::Halted };
+    let status = if row.tradingStatus == Some(Ident::Number(1)) { Status::Trading } else { Status::Halted };
     if row.symbol.contains('-') {
         let sizes = [row.tickSize.0, row.baseOrderStep.0, row.minBaseOrderSize.0];
         return out.describe(Market::Spot, &row.symbol, None, spot_details(row.baseCurrency.as_deref(), row.quoteCurrency.as_deref(), sizes, status));
     }
     let expiry = row.expiryTime.0;
+    let kind = if expiry.is_some() { Kind::Future } else { Kind::Perpetual };
     let details = Details {
-        kind: if expiry.is_some() { Kind::Future } else { Kind::Perpetual },
-        base: currency(row.baseCurrency.as_deref()),
-        quote: currency(row.quoteCurrency.as_deref()),
-        settle: row.settlementCurrency.as_deref().map(|code| currency(Some(code))),
         contract_size: row.unitSize.0.map(|size| size.abs()),
         tick_size: row.tickSize.0,
         lot_size: row.lotSize.0,
-        min_size: None,
         expiry,
-        status,
-        funding_interval_hours: None,
-        option: None,
+        ..contract_details(kind, [&row.baseCurrency, &row.quoteCurrency, &row.settlementCurrency], status)
     };
     out.describe(if row.isInverse == Some(true) { Market::Inverse } else { Market::Linear }, &row.symbol, None, details);
 }
@@ -377,7 +368,28 @@ fn spot_ticker(row: SpotTicker<'_>, out: &mut Out<'_>) {
         turnover_24h: row.volValue.0,
         change_24h: row.changeRate.0,
     };
-    out.emit(&instrument, row.datetime.0, Body::Ticker(ticker));
+    out.emit(&instrument, row.datetime.0.or(row.time.0), Body::Ticker(ticker));
+}
+
+/// The volumes are in what their names say, but of inverse contracts nobody says so: those are left out.
+fn ua_ticker(row: UaTicker<'_>, input: &Input<'_>, out: &mut Out<'_>) {
+    let instrument = place(input, out, &row.symbol);
+    let [volume_24h, turnover_24h] = [row.baseVolume, row.quoteVolume].map(|volume| turnover(instrument.market, volume));
+    let ticker = event::Ticker {
+        last: row.lastPrice.0,
+        last_size: row.size.0,
+        bid: row.bestBidPrice.positive(),
+        bid_size: row.bestBidSize.positive(),
+        ask: row.bestAskPrice.positive(),
+        ask_size: row.bestAskSize.positive(),
+        open_24h: row.open.0,
+        high_24h: row.high.0,
+        low_24h: row.low.0,
+        volume_24h,
+        turnover_24h,
+        change_24h: None,
+    };
+    out.emit(&instrument, None, Body::Ticker(ticker));
 }
 
 /// The last trade and the best prices.

@@ -67,8 +67,8 @@ exchange_core::wire! {
         minBaseOrderSize: Num,
         baseOrderStep: Num,
         tickSize: Num,
-        /// `1` trades.
-        tradingStatus: Option<Cow<'a, str>>,
+        /// 1 trades.
+        tradingStatus: Option<Ident>,
         settlementCurrency: Option<Cow<'a, str>>,
         isInverse: Option<bool>,
         expiryTime: AnyTime,
@@ -77,7 +77,8 @@ exchange_core::wire! {
         unitSize: Num,
     }
 
-    /// A spot pair's 24 hours: by REST, and under some other names and in numbers as `/market/snapshot` pushes them.
+    /// A spot pair's 24 hours: by REST (of one pair with the `time`), and under some other names and in numbers as
+    /// `/market/snapshot` pushes them.
     /// <https://www.kucoin.com/docs-new/rest/spot-trading/market-data/get-all-tickers>
     pub(super) struct SpotTicker<'a> {
         symbol: Cow<'a, str>,
@@ -97,9 +98,26 @@ exchange_core::wire! {
         last: Num,
         lastTradedPrice: Num,
         datetime: AnyTime,
+        time: AnyTime,
     }
 
-    /// A spot pair's last trade and best prices as pushed; the topic or the subject names the pair.
+    /// A pair's or contract's 24 hours by the unified interface. <https://www.kucoin.com/docs-new/rest/ua/get-ticker>
+    pub(super) struct UaTicker<'a> {
+        symbol: Cow<'a, str>,
+        bestBidSize: Num,
+        bestBidPrice: Num,
+        bestAskSize: Num,
+        bestAskPrice: Num,
+        high: Num,
+        low: Num,
+        baseVolume: Num,
+        quoteVolume: Num,
+        lastPrice: Num,
+        open: Num,
+        size: Num,
+    }
+
+    /// A spot pair's last trade and best prices; the topic, the subject or the request names the pair.
     /// <https://www.kucoin.com/docs-new/3470063w0>
     pub(super) struct SpotTop {
         price: Num,
@@ -364,7 +382,9 @@ exchange_core::wire! {
         ticker: T,
     }
 
+    /// A list of the unified interface; that of tickers has a time.
     pub(super) struct List<T> {
+        ts: AnyTime,
         list: T,
     }
 
