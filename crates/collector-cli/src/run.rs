@@ -185,9 +185,9 @@ fn simulate(settings: &Settings, venues: &mut [Venue]) -> anyhow::Result<venue_s
     let simulator = venue_sim::start(&crate::sim::config(&settings.sim, names, None))?;
     for venue in venues {
         let mut profile = (*venue.profile).clone();
-        for surface in profile.markets.values_mut() {
-            surface.rest = format!("http://{}/{}", simulator.address(), profile.name);
-            surface.ws = format!("ws://{}/{}", simulator.address(), profile.name);
+        for (market, surface) in &mut profile.markets {
+            surface.rest = simulator.rest_url(&profile.name);
+            surface.ws = simulator.ws_url(&profile.name, *market);
         }
         *venue = Venue::new(venue.exchange, profile);
     }

@@ -1,10 +1,13 @@
 //! Captures, served as they were captured: a simulated venue without a line of code about it.
 //!
-//! A request is answered with what was captured for the same method, path, query (in any order) and body, the times in
-//! them aside, else for the same path; in captured order, the last one again and again. A socket opened at a captured path gets that path's
-//! frames in order, one captured connection for each that is opened; once there are no more, it stays open and silent.
+//! A request is answered with what was captured for the same method, path, query (in any order) and body (as JSON), the
+//! times in them aside; in captured order, the last one again and again. What was asked in other words is answered with
+//! what comes nearest at the same path, as long as the two differ in numbers alone (how much, since when) or in what only
+//! one of them says: nobody is given one instrument's trades for another's. A socket opened at a captured path gets that
+//! path's frames in order, one captured connection for each that is opened; once there are no more, it stays open and
+//! silent. Where one path carries several markets, `/NAME.MARKET` in place of `/NAME` stands for one of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +16,7 @@ use axum::http::Uri;
 use bytes::Bytes;
 use exchange_core::Market;
 use exchange_core::capture::{Capture, CaptureSource};
+use serde_json::Value;
 
 use crate::config::Error;
 use crate::hub::{Frame, Item};
@@ -22,16 +26,88 @@ pub(crate) type Reply = (u16, Bytes);
 
 /// Decoded pairs of a query, in order.
 type Query = Vec<(String, String)>;
-/// What tells requests of one path apart: their queries and bodies, without times.
-type Question = (Query, String);
 /// What one connection was captured under: venue, market, address, number.
 type Connection = (String, Option<Market>, String, Option<u64>);
 /// Venue, method, path.
 type Place = (String, String, String);
 
+/// Keys of which a number says what was asked for, not how much of it.
+const KINDS: [&str; 4] = ["interval", "resolution", "granularity", "period"];
+/// Keys that say which page is asked for: an answer that is not that page would lead to it again and again.
+const PAGES: [&str; 4] = ["cursor", "page", "offset", "fromid"];
+
+/// What was asked at a path, without times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    query: Query,
+    /// The values of a JSON body by their places; a body that is none, as it is.
+    body: Query,
+}
+
+impl Asked {
+    fn new(query: Query, body: &str) -> Self {
+        let mut values = Vec::new();
+        match serde_json::from_str(body) {
+            Ok(json) => leaves(&json, "", &mut values),
+            Err(_) if body.is_empty() => {}
+            Err(_) => values.push((String::new(), body.to_owned())),
+        }
+        values.sort();
+        let timeless = |all: Query| all.into_iter().map(|(key, value)| (key, timeless(&value))).collect();
+        Self { query: timeless(query), body: timeless(values) }
+    }
+
+    /// How near an answer to `other` comes to one to this; `None` where it would be an answer to something else.
+    fn likeness(&self, other: &Self) -> Option<(usize, std::cmp::Reverse<usize>)> {
+        let named = |(key, value): &&(String, String)| !is_amount(key, value);
+        // A body's texts say what is asked for at all, so none of them may be left out.
+        if !self.body.iter().filter(named).eq(other.body.iter().filter(named)) {
+            return None;
+        }
+        let page = |(key, _): &&(String, String)| is_of(key, &PAGES) && !is_of(key, &["size"]);
+        if !self.query.iter().filter(page).eq(other.query.iter().filter(page)) {
+            return None;
+        }
+        let mut same = 0;
+        for (key, value) in &self.query {
+            match other.query.iter().find(|(theirs, _)| theirs == key) {
+                Some((_, theirs)) if theirs == value => same += 1,
+                Some((_, theirs)) if !(is_amount(key, value) && is_amount(key, theirs)) => return None,
+                _ => {}
+            }
+        }
+        same += self.body.iter().filter(|pair| other.body.contains(pair)).count();
+        Some((same, std::cmp::Reverse(other.query.len() + other.body.len())))
+    }
+}
+
+/// Whether a value is a number that says how much or since when.
+fn is_amount(key: &str, value: &str) -> bool {
+    // (Nothing is left of a time.)
+    let number = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    number && !is_of(key, &KINDS)
+}
+
+fn is_of(key: &str, words: &[&str]) -> bool {
+    let key = key.to_ascii_lowercase();
+    words.iter().any(|word| key.contains(word))
+}
+
+/// The values in a JSON text, each with its place.
+fn leaves(json: &Value, at: &str, into: &mut Query) {
+    match json {
+        Value::Null => {}
+        Value::Object(all) => all.iter().for_each(|(key, value)| leaves(value, &format!("{at}.{key}"), into)),
+        Value::Array(all) => all.iter().enumerate().for_each(|(key, value)| leaves(value, &format!("{at}.{key}"), into)),
+        Value::String(text) => into.push((at.to_owned(), text.clone())),
+        other => into.push((at.to_owned(), other.to_string())),
+    }
+}
+
 /// Answers in captured order, and how many of them were given.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Replies {
+    asked: Asked,
     list: Vec<Reply>,
     given: usize,
 }
@@ -48,6 +124,7 @@ impl Replies {
 #[derive(Debug)]
 struct Session {
     venue: String,
+    market: Option<Market>,
     path: String,
     query: Query,
     frames: Vec<Item>,
@@ -57,13 +134,13 @@ struct Session {
 /// All that was captured.
 #[derive(Debug, Default)]
 pub(crate) struct Player {
-    exact: Mutex<HashMap<(Place, Question), Replies>>,
-    by_path: Mutex<HashMap<Place, Replies>>,
+    replies: Mutex<HashMap<Place, Vec<Replies>>>,
     sessions: Mutex<Vec<Session>>,
     venues: Vec<String>,
+    markets: BTreeSet<(String, Market)>,
 }
 
-/// A query's value or a body without the times in it: nobody asks twice for what happened since the same moment.
+/// A value without the times in it: nobody asks twice for what happened since the same moment.
 fn timeless(text: &str) -> String {
     let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
     parts
@@ -71,16 +148,20 @@ fn timeless(text: &str) -> String {
         .collect()
 }
 
-fn question(query: Query, body: &str) -> Question {
-    (query.into_iter().map(|(key, value)| (key, timeless(&value))).collect(), timeless(body))
-}
-
 /// Path and sorted, decoded query of an address. What was captured from a simulator stands under the venue's name there,
 /// and here.
 fn place(venue: &str, url: &str) -> Option<(String, Query)> {
     let uri: Uri = url.parse().ok()?;
-    let own = uri.path().strip_prefix('/').and_then(|path| path.strip_prefix(venue)).filter(|path| path.starts_with('/'));
-    Some((own.unwrap_or(uri.path()).to_owned(), sorted(&uri)))
+    let own = named(uri.path()).filter(|(name, _, _)| *name == venue).map(|(_, _, path)| path);
+    Some((own.unwrap_or_else(|| uri.path().to_owned()), sorted(&uri)))
+}
+
+/// Takes `/NAME/path` or `/NAME.MARKET/path` apart.
+pub(crate) fn named(path: &str) -> Option<(&str, Option<Market>, String)> {
+    let path = path.strip_prefix('/').filter(|path| !path.is_empty())?;
+    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
+    let (venue, market) = name.split_once('.').and_then(|(venue, market)| Some((venue, Some(Market::parse(market)?)))).unwrap_or((name, None));
+    Some((venue, market, format!("/{rest}")))
 }
 
 /// The pairs of a query, decoded, in order.
@@ -136,15 +217,19 @@ impl Player {
         if !self.venues.contains(&venue) {
             self.venues.push(venue.clone());
         }
+        self.markets.extend(capture.market.map(|market| (venue.clone(), market)));
         let payload = Bytes::copy_from_slice(&capture.payload);
         match capture.source() {
             Some(CaptureSource::Http(method, url)) => {
                 let Some((path, query)) = place(&venue, url) else { return };
                 let reply = (capture.status.unwrap_or(200), payload);
                 let place = (venue, method.as_str().to_owned(), path);
-                let exact = self.exact.get_mut().unwrap_or_else(PoisonError::into_inner);
-                exact.entry((place.clone(), question(query, capture.request.as_deref().unwrap_or_default()))).or_default().list.push(reply.clone());
-                self.by_path.get_mut().unwrap_or_else(PoisonError::into_inner).entry(place).or_default().list.push(reply);
+                let asked = Asked::new(query, capture.request.as_deref().unwrap_or_default());
+                let all = self.replies.get_mut().unwrap_or_else(PoisonError::into_inner).entry(place).or_default();
+                match all.iter_mut().find(|known| known.asked == asked) {
+                    Some(known) => known.list.push(reply),
+                    None => all.push(Replies { asked, list: vec![reply], given: 0 }),
+                }
             }
             Some(CaptureSource::Ws(url)) => {
                 let Some((path, query)) = place(&venue, url) else { return };
@@ -156,7 +241,7 @@ impl Player {
                 let at = *connections.entry((venue.clone(), capture.market, url.to_owned(), capture.conn)).or_insert(sessions.len());
                 match sessions.get_mut(at) {
                     Some(session) => session.frames.push(item),
-                    None => sessions.push(Session { venue, path, query, frames: vec![item], taken: false }),
+                    None => sessions.push(Session { venue, market: capture.market, path, query, frames: vec![item], taken: false }),
                 }
             }
             None => {}
@@ -168,22 +253,36 @@ impl Player {
         &self.venues
     }
 
-    /// The answer to a request.
-    pub(crate) fn answer(&self, venue: &str, method: &str, path: &str, query: Query, body: &str) -> Option<Reply> {
-        let place = (venue.to_owned(), method.to_owned(), path.to_owned());
-        let mut exact = self.exact.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(replies) = exact.get_mut(&(place.clone(), question(query, body))) {
-            return replies.next();
-        }
-        self.by_path.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&place)?.next()
+    /// The markets of a venue of which something was captured.
+    pub(crate) fn markets(&self, venue: &str) -> impl Iterator<Item = Market> {
+        self.markets.iter().filter(move |(known, _)| known == venue).map(|(_, market)| *market)
     }
 
-    /// The frames for a new connection; `None` if nothing was captured at that path.
-    pub(crate) fn connect(&self, venue: &str, path: &str, query: &[(String, String)]) -> Option<Vec<Item>> {
+    /// The answer to a request.
+    pub(crate) fn answer(&self, venue: &str, method: &str, path: &str, query: Query, body: &str) -> Option<Reply> {
+        let asked = Asked::new(query, body);
+        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = replies.get_mut(&(venue.to_owned(), method.to_owned(), path.to_owned()))?;
+        if let Some(known) = all.iter_mut().find(|known| known.asked == asked) {
+            return known.next();
+        }
+        // Of several that are equally near, the first that was captured. Who asks in these words begins at its beginning.
+        let near = |(at, known): (usize, &Replies)| Some((asked.likeness(&known.asked)?, std::cmp::Reverse(at)));
+        let (_, std::cmp::Reverse(at)) = all.iter().enumerate().filter_map(near).max()?;
+        let list = all.get(at)?.list.clone();
+        let mut replies = Replies { asked, list, given: 0 };
+        let reply = replies.next();
+        all.push(replies);
+        reply
+    }
+
+    /// The frames for a new connection, of one market or of any; `None` if nothing was captured at that path.
+    pub(crate) fn connect(&self, venue: &str, market: Option<Market>, path: &str, query: &[(String, String)]) -> Option<Vec<Item>> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |session: &Session| session.venue == venue && session.path == path;
-        let exact = sessions.iter().position(|s| here(s) && !s.taken && s.query == query);
-        let chosen = exact.or_else(|| sessions.iter().position(|s| here(s) && !s.taken));
+        let open = |session: &Session| here(session) && !session.taken && (market.is_none() || session.market == market);
+        let exact = sessions.iter().position(|s| open(s) && s.query == query);
+        let chosen = exact.or_else(|| sessions.iter().position(open));
         match chosen.and_then(|at| sessions.get_mut(at)) {
             Some(session) => {
                 session.taken = true;
@@ -250,6 +349,54 @@ mod tests {
     }
 
     #[test]
+    fn other_words_for_the_same_are_understood() {
+        let get = |query: &str, payload: &str| format!(r#"{{"t":1,"venue":"x","market":"spot","source":"GET https://h/p{query}","payload":"{payload}"}}"#);
+        let post = |body: &str, payload: &str| {
+            let body = serde_json::json!(body);
+            format!(r#"{{"t":1,"venue":"x","market":"spot","source":"POST https://h/info","request":{body},"payload":"{payload}"}}"#)
+        };
+        let lines = [
+            get("?symbol=A&limit=5", "A"),
+            get("?symbol=B&interval=1&limit=5", "B"),
+            post(r#"{"type":"all"}"#, "all"),
+            post(r#"{"coin":"A","type":"book","levels":null}"#, "book"),
+            post(r#"{"type":"candles","req":{"coin":"A","startTime":1}}"#, "candles"),
+        ];
+        let player = player(&lines.each_ref().map(String::as_str), "a.ndjson");
+        let text = |reply: Option<Reply>| reply.map(|(_, body)| String::from_utf8(body.to_vec()).unwrap());
+        let get = |query: &[(String, String)]| text(player.answer("x", "GET", "/p", query.to_vec(), ""));
+        assert_eq!(get(&[pair("limit", "1000"), pair("symbol", "A")]).as_deref(), Some("A"));
+        assert_eq!(get(&[pair("interval", "1"), pair("limit", "9"), pair("symbol", "B")]).as_deref(), Some("B"));
+        assert_eq!(get(&[pair("symbol", "C")]), None, "not what another instrument was answered");
+        assert_eq!(get(&[pair("interval", "60"), pair("symbol", "B")]), None, "nor candles of another length");
+        assert_eq!(get(&[pair("cursor", "next"), pair("symbol", "A")]), None, "nor another page");
+        assert_eq!(get(&[]).as_deref(), Some("A"), "the first of those that are equally near");
+        let post = |body: &str| text(player.answer("x", "POST", "/info", vec![], body));
+        assert_eq!(post(r#"{ "type": "book", "coin": "A" }"#).as_deref(), Some("book"));
+        assert_eq!(post(r#"{"type":"all"}"#).as_deref(), Some("all"));
+        assert_eq!(post(r#"{"type":"candles","req":{"coin":"A","startTime":7,"endTime":9}}"#).as_deref(), Some("candles"));
+        assert_eq!([post(r#"{"type":"book","coin":"B"}"#), post(r#"{"type":"all","dex":"y"}"#), post("")], [None, None, None]);
+    }
+
+    #[test]
+    fn one_path_may_carry_several_markets() {
+        let lines = [
+            r#"{"t":1,"venue":"x","market":"spot","source":"ws wss://h/s","payload":"a"}"#,
+            r#"{"t":1,"venue":"x","market":"linear","source":"ws ws://127.0.0.1:1/x.linear/s","payload":"b"}"#,
+        ];
+        let player = player(&lines, "a.ndjson");
+        assert_eq!(player.markets("x").collect::<Vec<_>>(), [Market::Spot, Market::Linear]);
+        let frame = |market| match player.connect("x", market, "/s", &[]).unwrap().as_slice() {
+            [Item::Push(frame)] => frame.text.as_str().to_owned(),
+            frames => frames.len().to_string(),
+        };
+        assert_eq!([Some(Market::Linear), Some(Market::Inverse), None].map(frame), ["b", "0", "a"]);
+        assert_eq!(named("/x"), Some(("x", None, "/".into())));
+        assert_eq!(named("/x.spot/a/b"), Some(("x", Some(Market::Spot), "/a/b".into())));
+        assert_eq!(named("/"), None);
+    }
+
+    #[test]
     fn each_connection_gets_its_frames() {
         let lines = [
             r#"{"t":1,"venue":"x","market":"spot","conn":4,"source":"ws wss://h/s","payload":"a"}"#,
@@ -257,9 +404,9 @@ mod tests {
             r#"{"t":3,"venue":"x","market":"spot","conn":4,"source":"ws wss://h/s","payload":"b"}"#,
         ];
         let player = player(&lines, "a.ndjson");
-        let lengths: Vec<_> = (0..3).map(|_| player.connect("x", "/s", &[]).map(|frames| frames.len())).collect();
+        let lengths: Vec<_> = (0..3).map(|_| player.connect("x", None, "/s", &[]).map(|frames| frames.len())).collect();
         assert_eq!(lengths, [Some(2), Some(1), Some(0)], "the third stays silent");
-        assert!(player.connect("x", "/other", &[]).is_none());
+        assert!(player.connect("x", None, "/other", &[]).is_none());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{Config, Error};
 use crate::faults::{Faults, RequestFault};
 use crate::hub::Queue;
-use crate::play::{Player, pairs, sorted};
+use crate::play::{self, Player, pairs, sorted};
 use crate::socket::{self, Driver};
 use crate::truth::{Truth, Writer};
 use crate::wire::{self, ALL, Wire};
@@ -188,11 +188,33 @@ impl Handle {
 
     /// The settings behind [`Handle::options`].
     pub fn settings(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for name in &self.venues {
+            all.push((format!("venues.{name}.rest_url"), self.rest_url(name)));
+            all.push((format!("venues.{name}.ws_url"), format!("ws://{}/{name}", self.address)));
+            let markets = self.played_markets(name);
+            all.extend(markets.into_iter().map(|market| (format!("venues.{name}.{market}.ws_url"), self.ws_url(name, market))));
+        }
+        all
+    }
+
+    /// What stands for scheme and host of a venue's REST interface.
+    pub fn rest_url(&self, venue: &str) -> String {
+        format!("http://{}/{venue}", self.address)
+    }
+
+    /// What stands for scheme and host of the WebSockets of a venue's market.
+    pub fn ws_url(&self, venue: &str, market: Market) -> String {
         let address = self.address;
-        let of = |name: &String| {
-            [(format!("venues.{name}.rest_url"), format!("http://{address}/{name}")), (format!("venues.{name}.ws_url"), format!("ws://{address}/{name}"))]
-        };
-        self.venues.iter().flat_map(of).collect()
+        if self.played_markets(venue).contains(&market) { format!("ws://{address}/{venue}.{market}") } else { format!("ws://{address}/{venue}") }
+    }
+
+    /// The markets of a played venue that have sockets of their own: a path may carry several. (Options are not collected.)
+    fn played_markets(&self, venue: &str) -> Vec<Market> {
+        match &self.app.source {
+            Source::Play(player) => player.markets(venue).filter(|market| *market != Market::Option).collect(),
+            Source::Market(_) => Vec::new(),
+        }
     }
 
     /// What happened so far.
@@ -330,8 +352,8 @@ async fn keep_up(app: &Arc<App>) {
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let (venue, path) = match parts.uri.path().strip_prefix('/').and_then(|path| path.split_once('/')) {
-        Some((venue, path)) => (venue.to_owned(), format!("/{path}")),
+    let (venue, market, path) = match play::named(parts.uri.path()) {
+        Some((venue, market, path)) => (venue.to_owned(), market, path),
         None => return (StatusCode::NOT_FOUND, "no venue is named").into_response(),
     };
     *app.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{venue}{path}")).or_default() += 1;
@@ -349,7 +371,7 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     if wants_socket {
         // Paths may be percent-encoded, as queries are.
         let decoded = exchange_core::exchange::query(&format!("?path={path}"), "path").map_or_else(|| path.clone(), std::borrow::Cow::into_owned);
-        let Some(driver) = connect(&app, &venue, &decoded, &parts.uri) else { return (StatusCode::NOT_FOUND, "404 page not found").into_response() };
+        let Some(driver) = connect(&app, &venue, market, &decoded, &parts.uri) else { return (StatusCode::NOT_FOUND, "404 page not found").into_response() };
         return match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => {
                 app.opened.fetch_add(1, Ordering::Relaxed);
@@ -394,9 +416,9 @@ fn simulated(app: &App, name: &str) -> Option<&'static dyn Wire> {
 }
 
 /// What drives a new connection.
-fn connect(app: &App, venue: &str, path: &str, uri: &axum::http::Uri) -> Option<Driver> {
+fn connect(app: &App, venue: &str, market: Option<Market>, path: &str, uri: &axum::http::Uri) -> Option<Driver> {
     if let Source::Play(player) = &app.source {
-        return Some(Driver::Play(player.connect(venue, path, &sorted(uri))?));
+        return Some(Driver::Play(player.connect(venue, market, path, &sorted(uri))?));
     }
     let wire = simulated(app, venue)?;
     Some(Driver::Market { wire, route: wire.route(path)?, query: pairs(uri) })

@@ -16,6 +16,8 @@ use crate::wire::{Route, Wire};
 
 /// How long captures wait for the client's first frame: some venues are told by the address what to send.
 const FIRST_FRAME: Duration = Duration::from_millis(200);
+/// A played venue has no more to say than was captured, but it lives.
+const PLAYED_PING: Duration = Duration::from_secs(10);
 
 /// What a connection is served from.
 pub(crate) enum Driver {
@@ -93,7 +95,7 @@ impl<'a> Conn<'a> {
     async fn run(&mut self, socket: &mut WebSocket) -> End {
         let mut stop = self.app.stop.clone();
         let queue = self.queue.clone();
-        let pings = self.market.and_then(|(wire, ..)| wire.ping_every());
+        let pings = self.market.map_or(Some(PLAYED_PING), |(wire, ..)| wire.ping_every());
         let every = pings.unwrap_or(Duration::from_hours(1));
         let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         let begun = Instant::now();
