@@ -478,8 +478,9 @@ impl VenueActor {
         };
         feed.reply(received, &reply, turn)?;
         let unchanged = memo.map_or(0, |memo| memo.commit() * channels);
-        // What another endpoint was asked for on the way (a list of lists, say) is part of this poll.
-        if let Some(own) = scheduled.filter(|own| own.poll.request.endpoint == request.endpoint) {
+        // What another endpoint was asked for on the way (a list of lists, say) is part of this poll. Whoever wants all events
+        // wants what was captured to decode to them.
+        if let Some(own) = scheduled.filter(|own| !self.options.all_events && own.poll.request.endpoint == request.endpoint) {
             let others = || self.schedule.values().filter(|other| !std::ptr::eq(*other, own)).map(|other| (other.markets.as_slice(), &other.poll));
             turn.events.retain(|event| !is_anothers(event, &own.poll, others()));
         }
@@ -513,12 +514,13 @@ impl VenueActor {
     fn polled(&mut self, request: &Request, key: &str, more: bool) {
         self.succeeded(request);
         let Some(scheduled) = self.schedule.get_mut(key) else { return };
-        scheduled.attempts = 0;
-        scheduled.pauses.reset();
         let complete = !more && scheduled.running == 0 && !self.urgent.iter().any(|(purpose, ..)| matches!(purpose, Purpose::Poll(other) if other == key));
         if !complete {
             return;
         }
+        // (A first page that comes each time says nothing of a second one that never does.)
+        scheduled.attempts = 0;
+        scheduled.pauses.reset();
         scheduled.done = true;
         if scheduled.poll.channels.contains(&Channel::Instrument) {
             let version = self.shared.venue.catalog.version();
