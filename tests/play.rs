@@ -167,7 +167,8 @@ impl Stage {
 
     /// What was captured so far: the file may still be written.
     fn captured(&self) -> Vec<Capture> {
-        let all: Vec<PathBuf> = std::fs::read_dir(self.place.path("captures")).map(|found| found.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
+        let all: Vec<PathBuf> =
+            std::fs::read_dir(self.place.path("captures")).map(|found| found.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
         let mut captures = Vec::new();
         for path in all {
             let mut text = Vec::new();
@@ -256,8 +257,11 @@ fn what_is_streamed_of_any_venue_is_what_its_captures_say() {
     let since = Instant::now();
     let missing = loop {
         let captured = stage.captured();
-        let seen: HashSet<(&str, Option<Market>, &[u8])> =
-            captured.iter().filter(|capture| capture.status.is_none()).map(|capture| (capture.venue.as_str(), capture.market, capture.payload.as_slice())).collect();
+        let seen: HashSet<(&str, Option<Market>, &[u8])> = captured
+            .iter()
+            .filter(|capture| capture.status.is_none())
+            .map(|capture| (capture.venue.as_str(), capture.market, capture.payload.as_slice()))
+            .collect();
         let missing: Vec<String> = wanted
             .iter()
             .flat_map(|(name, sockets)| sockets.iter().map(move |((market, path), connections)| (*name, *market, path, connections)))

@@ -1,11 +1,15 @@
 //! `collector venues` and `collector instruments`: what there is to collect.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use exchange_core::{Channel, Instrument, Market, Mode, Venue, Want};
+use exchange_core::plan::Poll;
+use exchange_core::{Channel, Instrument, Market, Mode, Profile, Venue, Want};
 use exchange_runtime::Collector;
 use exchange_sinks::SinkUri;
 use serde_json::{Value, json};
@@ -15,7 +19,7 @@ use crate::settings::Settings;
 /// How a venue serves a channel, as `--mode auto` uses it.
 fn how(venue: &Venue, market: Market, channel: Channel) -> Option<&'static str> {
     let plan = |mode| {
-        let named = std::sync::Arc::new(Instrument::named(venue.catalog.venue(), market, "X", None));
+        let named = Arc::new(Instrument::named(venue.catalog.venue(), market, "X", None));
         venue.exchange.plan(&venue.profile, &Want { market, channels: &[channel], mode, fallback: false, instruments: &[named] })
     };
     let auto = plan(Mode::Auto);
@@ -33,11 +37,46 @@ fn how(venue: &Venue, market: Market, channel: Channel) -> Option<&'static str> 
     })
 }
 
-/// How many requests one cycle of the default channels costs.
-fn requests_per_cycle(venue: &Venue, market: Market) -> usize {
-    let channels = [Channel::Ticker, Channel::Mark, Channel::Funding, Channel::OpenInterest];
-    let plan = venue.exchange.plan(&venue.profile, &Want { market, channels: &channels, mode: Mode::Poll, fallback: false, instruments: &[] });
-    plan.polls.len()
+/// The requests of one cycle of the default channels, by polling.
+#[derive(Debug, Default, PartialEq)]
+struct Cycle {
+    /// Those that serve all instruments, by address and body: what serves several markets is asked once.
+    plain: BTreeSet<String>,
+    /// How many there are besides for each instrument.
+    each: usize,
+}
+
+impl Cycle {
+    const CHANNELS: [Channel; 4] = [Channel::Ticker, Channel::Mark, Channel::Funding, Channel::OpenInterest];
+
+    fn of(venue: &Venue, market: Market) -> Self {
+        let named = Arc::new(Instrument::named(venue.catalog.venue(), market, "X", None));
+        let want = Want { market, channels: &Self::CHANNELS, mode: Mode::Poll, fallback: false, instruments: &[named] };
+        let mut cycle = Self::default();
+        for Poll { request, sweep, .. } in venue.exchange.plan(&venue.profile, &want).polls {
+            let host = venue.profile.host(market, &request.endpoint);
+            if sweep {
+                cycle.each += 1;
+            } else {
+                cycle.plain.insert(format!("{host}{} {}", request.target, request.body.unwrap_or_default()));
+            }
+        }
+        cycle
+    }
+}
+
+/// The requests of one cycle of all markets together, what is for each instrument aside.
+fn requests_in_all(venue: &Venue) -> usize {
+    collected(venue).flat_map(|market| Cycle::of(venue, market).plain).collect::<BTreeSet<_>>().len()
+}
+
+impl fmt::Display for Cycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.each {
+            0 => f.pad(&self.plain.len().to_string()),
+            each => f.pad(&format!("{} + {each} each", self.plain.len())),
+        }
+    }
 }
 
 fn channels() -> impl Iterator<Item = Channel> {
@@ -70,12 +109,13 @@ pub(crate) fn venues(venues: &[Venue], as_json: bool) -> anyhow::Result<ExitCode
         }
         write!(out, "  {:<16}", "requests/cycle")?;
         for market in &markets {
-            write!(out, "{:<16}", requests_per_cycle(venue, *market))?;
+            write!(out, "{:<16}", Cycle::of(venue, *market))?;
         }
-        writeln!(out, "\n")?;
+        writeln!(out, "in all {}\n", requests_in_all(venue))?;
     }
     writeln!(out, "poll: one request serves all instruments; sweep: one request an instrument, as fast as the rate limit allows; stream: WebSocket.")?;
-    writeln!(out, "`--mode auto` takes the first way. requests/cycle: of ticker, mark, funding and open_interest, sweeps aside.")?;
+    writeln!(out, "`--mode auto` takes the first way. requests/cycle: of ticker, mark, funding and open_interest, by polling; in all: what serves")?;
+    writeln!(out, "several markets once. `each`: so many for each instrument besides. (What an answer leads to, further pages, is not counted.)")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -89,10 +129,12 @@ fn venue_json(venue: &Venue) -> Value {
         .map(|market| {
             let served: serde_json::Map<String, Value> =
                 channels().filter_map(|channel| Some((channel.as_str().to_owned(), how(venue, market, channel)?.split(", ").collect()))).collect();
-            (market.as_str().to_owned(), json!({"channels": served, "requests_per_cycle": requests_per_cycle(venue, market)}))
+            let cycle = Cycle::of(venue, market);
+            (market.as_str().to_owned(), json!({"channels": served, "requests_per_cycle": cycle.plain.len(), "requests_per_instrument": cycle.each}))
         })
         .collect();
-    json!({"name": venue.profile.name, "title": venue.profile.title, "docs": venue.profile.docs, "markets": markets})
+    let Profile { name, title, docs, .. } = &*venue.profile;
+    json!({"name": name, "title": title, "docs": docs, "requests_per_cycle": requests_in_all(venue), "markets": markets})
 }
 
 /// Reads the venues' instruments once, and lists those that were asked for.
@@ -128,7 +170,7 @@ pub(crate) fn instruments(settings: &Settings, venues: &[Venue], as_json: bool) 
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn print_json(out: &mut impl io::Write, rows: &[std::sync::Arc<Instrument>]) -> io::Result<()> {
+fn print_json(out: &mut impl io::Write, rows: &[Arc<Instrument>]) -> io::Result<()> {
     let rows: Vec<Value> = rows
         .iter()
         .filter_map(|instrument| {
@@ -149,7 +191,7 @@ fn print_json(out: &mut impl io::Write, rows: &[std::sync::Arc<Instrument>]) -> 
     writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)
 }
 
-fn print_table(out: &mut impl io::Write, rows: &[std::sync::Arc<Instrument>]) -> io::Result<()> {
+fn print_table(out: &mut impl io::Write, rows: &[Arc<Instrument>]) -> io::Result<()> {
     writeln!(
         out,
         "{:<12} {:<8} {:<24} {:<28} {:<10} {:<10} {:>14} {:>14} {:>14}",
@@ -173,4 +215,25 @@ fn print_table(out: &mut impl io::Write, rows: &[std::sync::Arc<Instrument>]) ->
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serves_several_markets_is_counted_once() {
+        let mut shared = 0;
+        for exchange in exchange_venues::all() {
+            let venue = Venue::new(*exchange, Profile::parse(exchange.policy()).unwrap());
+            let cycles: Vec<Cycle> = collected(&venue).map(|market| Cycle::of(&venue, market)).collect();
+            let (sum, most) = (cycles.iter().map(|cycle| cycle.plain.len()).sum(), cycles.iter().map(|cycle| cycle.plain.len()).max());
+            let all = requests_in_all(&venue);
+            assert!(all <= sum && Some(all) >= most && all > 0, "{}: {all} of {cycles:?}", venue.profile.name);
+            // A path that is filled for each value of a variable is as many requests.
+            assert!(cycles.iter().flat_map(|cycle| &cycle.plain).all(|request| !request.split(' ').next().unwrap().contains('{')), "{cycles:?}");
+            shared += usize::from(all < sum);
+        }
+        assert!(shared > 0);
+    }
 }
