@@ -1,4 +1,5 @@
-//! Decoding, against the fastest way to look at the same bytes: `sonic-rs` skipping them.
+//! Decoding, against the fastest way to look at the same bytes: `sonic-rs` skipping them; and venues against each other, by
+//! the byte of JSON and by the event. `cargo xtask bench` prints how each compares.
 
 mod support;
 
@@ -9,7 +10,7 @@ use collector::core::feed::{Reply, Turn};
 use collector::core::memo::Memo;
 use collector::core::pipeline::Everything;
 use collector::core::profile::Method;
-use collector::core::{Feed, Market, Pipeline, Sealer, Time};
+use collector::core::{Feed, Market, Pipeline, Profile, Sealer, Time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde::de::IgnoredAny;
 
@@ -20,7 +21,8 @@ fn ws(c: &mut Criterion, name: &'static str, url: &str) {
     let messages = support::mix(name);
     let venue = support::venue(name, support::SYMBOLS);
     let mut group = c.benchmark_group(format!("ws/{name}_mix"));
-    group.throughput(Throughput::Elements(messages.len() as u64)).sample_size(10);
+    let bytes = messages.iter().map(String::len).sum::<usize>() as u64;
+    group.throughput(Throughput::ElementsAndBytes { elements: messages.len() as u64, bytes }).sample_size(10);
     group.bench_function("skip", |b| {
         b.iter(|| {
             for message in messages {
@@ -58,6 +60,51 @@ fn ws(c: &mut Criterion, name: &'static str, url: &str) {
 fn mixes(c: &mut Criterion) {
     ws(c, "binance", "wss://fstream.binance.com/public/stream");
     ws(c, "bybit", "wss://stream.bybit.com/v5/public/linear");
+    if support::has_generator() {
+        ws(c, "okx", "wss://ws.okx.com:8443/ws/v5/public");
+    }
+}
+
+/// What each venue sends, as its fixtures have it: small messages of every kind.
+fn fixtures(c: &mut Criterion) {
+    for exchange in collector::venues::all() {
+        let name = Profile::parse(exchange.policy()).expect("a description").name;
+        let mut group = c.benchmark_group(format!("fixtures/{name}"));
+        for (kind, mut sample) in support::fixtures(&name) {
+            group.throughput(Throughput::ElementsAndBytes { elements: sample.events as u64, bytes: sample.bytes as u64 });
+            let mut turn = Turn::default();
+            group.bench_function(kind, |b| {
+                b.iter(|| {
+                    sample.pass(&mut turn, |turn| {
+                        black_box(&turn.events);
+                    });
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Lists of 600 instruments of further venues.
+fn lists(c: &mut Criterion) {
+    for (name, list, path, body) in support::lists(600) {
+        let body = body.trim();
+        let mut feed = Feed::new(support::venue(name, 600), Market::Linear);
+        let mut sealer = Sealer::default();
+        let mut turn = Turn::default();
+        let mut group = c.benchmark_group(format!("rest/{name}_{list}"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function("decode_id", |b| {
+            b.iter(|| {
+                let reply = Reply { method: Method::Get, url: path, request: None, status: 200, retry_after: None, payload: body.as_bytes(), memo: None };
+                feed.reply(Time::from_millis(1), &reply, &mut turn).expect("a list");
+                sealer.seal(&mut turn.events);
+                assert!(turn.events.len() >= 600, "each instrument is at least one event");
+                turn.events.clear();
+            });
+        });
+        group.finish();
+    }
 }
 
 /// The body with another envelope time, and, if asked, 20 of its 600 records changed.
@@ -115,5 +162,5 @@ fn rest(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mixes, rest);
+criterion_group!(benches, mixes, rest, lists, fixtures);
 criterion_main!(benches);

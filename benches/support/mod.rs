@@ -1,7 +1,8 @@
 //! Input of the benchmarks: what the venues send, rendered once.
 //!
 //! Where `../shared/perf/gen_wire.py` is there, its seeded bytes are taken, so that figures compare between machines;
-//! elsewhere the simulator's market, recorded over its own sockets, which has the same shape.
+//! elsewhere the simulator's market, recorded over its own sockets, which has the same shape. What neither of them speaks
+//! is taken from the venues' fixtures.
 
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use collector::core::capture::{Capture, CaptureSource};
 use collector::core::feed::{Reply, Turn};
 use collector::core::profile::Method;
-use collector::core::{Exchange, Feed, Market, Profile, Time, Venue};
+use collector::core::{Body, Exchange, Feed, Market, Profile, Time, Venue};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -30,13 +32,29 @@ struct Kind {
     path: &'static str,
 }
 
-const INSTRUMENTS: [Kind; 2] = [
+const INSTRUMENTS: [Kind; 4] = [
     Kind { venue: "binance", name: "rest_exchange_info", path: "/fapi/v1/exchangeInfo" },
     Kind { venue: "bybit", name: "rest_instruments", path: "/v5/market/instruments-info?category=linear&limit=1000" },
+    Kind { venue: "gate", name: "rest_contracts", path: "/api/v4/futures/usdt/contracts" },
+    Kind { venue: "okx", name: "rest_instruments", path: "/api/v5/public/instruments?instType=SWAP" },
+];
+/// Lists of all instruments that the generator alone knows.
+const LISTS: [Kind; 6] = [
+    Kind { venue: "gate", name: "rest_contracts", path: "/api/v4/futures/usdt/contracts" },
+    Kind { venue: "gate", name: "rest_tickers", path: "/api/v4/futures/usdt/tickers" },
+    Kind { venue: "okx", name: "rest_tickers", path: "/api/v5/market/tickers?instType=SWAP" },
+    Kind { venue: "okx", name: "rest_mark_price", path: "/api/v5/public/mark-price?instType=SWAP" },
+    Kind { venue: "okx", name: "rest_funding_rate", path: "/api/v5/public/funding-rate?instId=ANY" },
+    Kind { venue: "okx", name: "rest_open_interest", path: "/api/v5/public/open-interest?instType=SWAP" },
 ];
 const BYBIT_TICKERS: Kind = Kind { venue: "bybit", name: "rest_tickers", path: "/v5/market/tickers?category=linear" };
 const BINANCE_TICKERS: Kind = Kind { venue: "binance", name: "rest_ticker_24h", path: "/fapi/v1/ticker/24hr" };
 const BINANCE_MARKS: Kind = Kind { venue: "binance", name: "rest_premium_index", path: "/fapi/v1/premiumIndex" };
+
+/// Whether the generator is at hand, which speaks for more venues than the simulator.
+pub(crate) fn has_generator() -> bool {
+    generator().is_some()
+}
 
 fn generator() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/perf/gen_wire.py");
@@ -88,17 +106,23 @@ fn runtime() -> tokio::runtime::Runtime {
 pub(crate) fn mix(venue: &'static str) -> &'static [String] {
     static BINANCE: OnceLock<Vec<String>> = OnceLock::new();
     static BYBIT: OnceLock<Vec<String>> = OnceLock::new();
-    let kept = if venue == "binance" { &BINANCE } else { &BYBIT };
+    static OKX: OnceLock<Vec<String>> = OnceLock::new();
+    let kept = match venue {
+        "binance" => &BINANCE,
+        "bybit" => &BYBIT,
+        _ => &OKX,
+    };
     kept.get_or_init(|| match generator() {
         Some(script) => generate(&script, venue, "mix", SYMBOLS, MESSAGES),
-        None => runtime().block_on(record(venue)),
+        None => {
+            let known = self::venue(venue, SYMBOLS).catalog.list(Market::Linear);
+            runtime().block_on(record(venue, known.iter().map(|instrument| instrument.venue_symbol.to_string()).collect()))
+        }
     })
 }
 
-async fn record(venue: &'static str) -> Vec<String> {
+async fn record(venue: &'static str, names: Vec<String>) -> Vec<String> {
     let simulator = simulator(venue, SYMBOLS);
-    let known = self::venue(venue, SYMBOLS);
-    let names: Vec<String> = known.catalog.list(Market::Linear).iter().map(|instrument| instrument.venue_symbol.to_string()).collect();
     let (path, frame): (&str, fn(&str) -> String) = if venue == "binance" {
         ("/public/stream", |name| {
             let name = name.to_lowercase();
@@ -155,10 +179,109 @@ pub(crate) fn bybit_tickers(symbols: usize) -> String {
     bodies(&BYBIT_TICKERS, symbols, 1).remove(0)
 }
 
+/// A body of each list that the generator alone knows: venue, name, path, body.
+pub(crate) fn lists(symbols: usize) -> Vec<(&'static str, &'static str, &'static str, String)> {
+    let known = has_generator().then_some(LISTS).into_iter().flatten();
+    known.map(|kind| (kind.venue, kind.name.trim_start_matches("rest_"), kind.path, bodies(&kind, symbols, 1).remove(0))).collect()
+}
+
+/// Messages of a venue's fixtures that can be decoded again and again, each by the feed of its connection.
+pub(crate) struct Sample {
+    feeds: Vec<Feed>,
+    messages: Vec<(usize, Capture)>,
+    /// Events of one pass.
+    pub(crate) events: usize,
+    /// Bytes of one pass.
+    pub(crate) bytes: usize,
+}
+
+impl Sample {
+    /// Decodes everything once; `each` gets what each message gave.
+    pub(crate) fn pass(&mut self, turn: &mut Turn, mut each: impl FnMut(&Turn)) {
+        for (at, capture) in &self.messages {
+            decode(&mut self.feeds[*at], capture, turn);
+            each(turn);
+            turn.events.clear();
+            turn.controls.clear();
+            turn.send.clear();
+            turn.fetch.clear();
+            turn.resync.clear();
+        }
+    }
+
+    /// Leaves out what gives no event, an error, or (the second time) a gap.
+    fn settle(&mut self) {
+        let mut turn = Turn::default();
+        loop {
+            let mut kept = Vec::new();
+            let (mut events, mut bytes) = (0, 0);
+            self.pass(&mut turn, |turn| {
+                let plain = |event: &collector::core::Event| !matches!(event.body, Body::DecodeError(_) | Body::Gap(_));
+                kept.push(!turn.events.is_empty() && turn.controls.is_empty() && turn.events.iter().all(plain));
+                events += turn.events.len();
+            });
+            let all = kept.iter().all(|kept| *kept);
+            let mut kept = kept.into_iter();
+            self.messages.retain(|_| kept.next() == Some(true));
+            self.messages.iter().for_each(|(_, capture)| bytes += capture.payload.len());
+            (self.events, self.bytes) = (events, bytes);
+            if all {
+                return;
+            }
+        }
+    }
+}
+
+fn decode(feed: &mut Feed, capture: &Capture, turn: &mut Turn) {
+    match capture.source() {
+        Some(CaptureSource::Http(method, url)) => {
+            let (request, status) = (capture.request.as_deref(), capture.status.unwrap_or(200));
+            let reply = Reply { method, url, request, status, retry_after: None, payload: &capture.payload, memo: None };
+            // A refusal is among the events.
+            drop(feed.reply(Time::from_millis(1), &reply, turn));
+        }
+        Some(CaptureSource::Ws(url)) => feed.frame(Time::from_millis(1), url, &capture.payload, turn),
+        None => {}
+    }
+}
+
+/// A venue's fixtures by how they come: `ws` and `rest` (JSON), `binary`.
+pub(crate) fn fixtures(name: &str) -> Vec<(&'static str, Sample)> {
+    let (exchange, profile) = profile(name);
+    let venue = Venue::new(exchange, profile);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/exchange-venues/src").join(name).join("fixtures");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).expect("fixtures").map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|path| !path.to_string_lossy().ends_with(".events.ndjson"));
+    files.sort();
+    let mut samples: Vec<(&str, Sample)> = ["rest", "ws", "binary"].map(|kind| (kind, Sample { feeds: vec![], messages: vec![], events: 0, bytes: 0 })).into();
+    let mut connections = std::collections::HashMap::new();
+    for (number, path) in files.iter().enumerate() {
+        for line in std::fs::read_to_string(path).expect("a fixture").lines().filter(|line| !line.trim().is_empty()) {
+            let mut capture = Capture::default();
+            capture.read(line.as_bytes()).expect("a capture");
+            let market = capture.market.expect("a market");
+            let (kind, source) = match (capture.source(), std::str::from_utf8(&capture.payload)) {
+                (Some(CaptureSource::Http(..)), _) => (0, String::new()),
+                (_, Ok(_)) => (1, capture.source.clone()),
+                (_, Err(_)) => (2, capture.source.clone()),
+            };
+            let sample = &mut samples[kind].1;
+            let at = *connections.entry((kind, market, source, capture.conn, number)).or_insert_with(|| {
+                sample.feeds.push(Feed::new(venue.clone(), market));
+                sample.feeds.len() - 1
+            });
+            sample.messages.push((at, capture));
+        }
+    }
+    samples.iter_mut().for_each(|(_, sample)| sample.settle());
+    samples.retain(|(_, sample)| !sample.messages.is_empty());
+    samples
+}
+
 /// By path: what both venues answer to a cycle of `ticker,mark,funding`, a body for each of several cycles.
 pub(crate) fn polled_bodies() -> Vec<(&'static str, Vec<String>)> {
     let path = |kind: &Kind| kind.path.split('?').next().unwrap_or_default();
-    let [binance, bybit] = &INSTRUMENTS;
+    let [binance, bybit, ..] = &INSTRUMENTS;
     vec![
         (path(binance), bodies(binance, 500, 1)),
         (path(bybit), bodies(bybit, 600, 1)),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::ratios;
 use crate::run::cargo;
 
 /// All that CI checks, what fails fastest first.
@@ -26,7 +27,10 @@ pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
     cargo(root, "test --workspace --locked --test conformance fixtures_give_their_blessed_events", &[], &environment)
 }
 
-/// The benchmarks, which are the root package's.
+/// The benchmarks, which are the root package's, and how the venues' decoding compares.
 pub(crate) fn bench(root: &Path, more: &[&str]) -> anyhow::Result<()> {
-    cargo(root, "bench --locked --package collector --bench *", more, &[])
+    cargo(root, "bench --locked --package collector --bench *", more, &[])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
+    ratios::print(&target.join("criterion"));
+    Ok(())
 }

@@ -6,6 +6,7 @@
 mod chores;
 mod demo;
 mod new_venue;
+mod ratios;
 mod run;
 mod soak;
 
@@ -23,7 +24,7 @@ Usage: cargo xtask <CHORE>
   new-venue NAME       a sketch of a venue that works: its folder, its fixtures, its line in the registry
   demo-venue           `new-venue` in a copy of the tree below target/, where it must build and conform
   soak MINUTES         memory under a long stream of thousands of simulated instruments
-  bench [ARGS]         the benchmarks
+  bench [ARGS]         the benchmarks, and how the venues' decoding compares
 ";
 
 fn main() -> ExitCode {
