@@ -1,90 +1,185 @@
-//! Funding rates of all venues side by side: for each base currency the rate, its interval, what it comes to in a year,
-//! and when it is next exchanged. Exact decimals all the way.
+//! Funding of all venues side by side: a row for each base asset of what its perpetuals cost, those first that differ
+//! most between venues. Rates are compared by what they come to in a year, since venues exchange funding every hour or
+//! every eight.
 //!
 //!     cargo run --example funding_table
-//!     SIMULATE=1 cargo run --example funding_table
+//!     cargo run --example funding_table -- --simulate      (simulated venues)
+//!     cargo run --example funding_table -- --play          (all venues, played from their fixtures)
+//!
+//! All arithmetic is exact; only what is shown is rounded, to 120 columns.
 
 mod common;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use collector::core::event::Funding;
-use collector::core::{Decimal, Market};
-use collector::runtime::{Client, Record};
+use collector::core::{Batch, Body, Channel, Decimal, Instrument, Market};
+use collector::runtime::{Builder, Collector};
+use collector::sinks::{Sink, SinkFuture};
 
-/// Binance lists the intervals of those contracts alone that do not exchange funding every eight hours.
-const HOURS_UNLESS_LISTED: u32 = 8;
 const HOURS_A_YEAR: i64 = 365 * 24;
+/// What holds where a venue says nothing: those that list intervals list the contracts that have another.
+const HOURS_UNLESS_LISTED: u32 = 8;
+/// Of several contracts of one base, the one that is settled in the first of these; others come last.
+const SETTLED_IN: [&str; 3] = ["USDT", "USDC", "USD"];
+/// Venues in one line.
+const COLUMNS: usize = 4;
+/// A venue that has not answered by then is left out.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The last known funding of each contract: `fold` makes each event whole.
+type Known = BTreeMap<(String, String), (Arc<Instrument>, Funding)>;
+
+struct FundingSink(Arc<Mutex<Known>>);
+
+impl Sink for FundingSink {
+    fn name(&self) -> &'static str {
+        "funding:"
+    }
+
+    fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {
+        Box::pin(async move {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in batch.events() {
+                if let (Body::Funding(funding), Some(symbol)) = (&event.body, &event.instrument.symbol) {
+                    let key = (event.instrument.venue.to_string(), symbol.to_string());
+                    known.insert(key, (event.instrument.clone(), funding.clone()));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn flush(&mut self) -> SinkFuture<'_> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn close(&mut self) -> SinkFuture<'_> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What one venue says of one base.
+#[derive(Clone)]
+struct Cell {
+    rate: Decimal,
+    hours: u32,
+    /// What the rate comes to in a year if it stays as it is: a sum, without interest on interest.
+    yearly: Decimal,
+    /// Hours and minutes (UTC) of the next settlement.
+    next: String,
+}
+
+impl Cell {
+    fn of(instrument: &Instrument, funding: &Funding) -> Option<Self> {
+        let rate = funding.rate.clone()?;
+        let listed = instrument.details.as_ref().and_then(|details| details.funding_interval_hours);
+        let hours = funding.interval_hours.or(listed).unwrap_or(HOURS_UNLESS_LISTED);
+        // One division, at the end: the sum of a year is exact wherever it can be.
+        let yearly = rate.checked_mul(&Decimal::from(HOURS_A_YEAR))?.checked_quotient(&Decimal::from(i64::from(hours)))?;
+        let next = funding.next_time.and_then(|time| time.to_string().get(11..16).map(ToOwned::to_owned)).unwrap_or_default();
+        Some(Self { rate, hours, yearly, next })
+    }
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let (venues, _sim) = common::venues()?;
-    let mut names = Vec::new();
-    let mut table: BTreeMap<String, Vec<Option<Record<Funding>>>> = BTreeMap::new();
-    for venue in venues {
-        let title = venue.profile.title.clone();
-        match Client::new(venue)?.fetch_funding_rates(Market::Linear, &[]).await {
-            Ok(rates) => {
-                for record in rates {
-                    let Some(details) = record.instrument.details.as_deref().filter(|details| details.settle.as_deref() == Some("USDT")) else { continue };
-                    let row = table.entry(details.base.to_string()).or_default();
-                    row.resize(names.len() + 1, None);
-                    row[names.len()] = Some(record);
-                }
-                names.push(title);
-            }
-            // The others are of use without this one.
-            Err(error) => eprintln!("{error}"),
-        }
-    }
-    anyhow::ensure!(!names.is_empty(), "no venue answered");
+    let titles: Vec<(String, String)> = venues.iter().map(|venue| (venue.profile.name.clone(), venue.profile.title.clone())).collect();
+    let known = Arc::new(Mutex::new(Known::default()));
+    let builder = venues.into_iter().fold(Collector::builder(), Builder::venue);
+    let builder = builder.markets([Market::Linear, Market::Inverse]).channels([Channel::Funding]).once(true).fold(true);
+    let mut collector = builder.sink(Box::new(FundingSink(known.clone()))).start()?;
+    let late = tokio::time::timeout(PATIENCE, collector.finished()).await.is_err();
+    let summary = collector.stop().await;
+    let known = std::mem::take(&mut *known.lock().unwrap_or_else(PoisonError::into_inner));
 
-    print!("{:<14}", "");
-    for name in &names {
-        print!("| {name:<46}");
-    }
-    println!();
-    let columns = format!("| {:>14} {:>5} {:>14}  {:<9}", "rate %", "every", "a year %", "next").repeat(names.len());
-    println!("{:<14}{columns}| {:>14}", "base", "apart %");
-    for (base, mut row) in table {
-        row.resize(names.len(), None);
-        print!("{base:<14}");
-        for cell in &row {
-            match cell {
-                Some(record) => print!("| {}", describe(&record.value)),
-                None => print!("| {:<46}", ""),
-            }
+    let mut columns = Vec::new();
+    for (name, title) in titles {
+        let problems = summary.venues.get(&name).map(|venue| &venue.problems);
+        let why: Vec<String> = problems.into_iter().flatten().map(|(what, why)| format!("{what}: {why}")).collect();
+        let why = if why.is_empty() && late { format!("no answer within {PATIENCE:?}") } else { why.join("; ") };
+        let any = known.keys().any(|(venue, _)| *venue == name);
+        match (any, why.as_str()) {
+            (true, "") => {}
+            (true, why) => eprintln!("{title}: not everything could be read ({why})"),
+            (false, "") => eprintln!("{title}: lists no funding"),
+            (false, why) => eprintln!("{title} cannot be reached and is left out ({why})"),
         }
-        let yearly: Vec<Decimal> = row.iter().flatten().filter_map(|record| a_year(&record.value)).collect();
-        println!("| {:>14}", apart(&yearly).map_or_else(String::new, |apart| percent(&apart)));
+        if any {
+            columns.push((name, title));
+        }
     }
+    anyhow::ensure!(!columns.is_empty(), "no venue answered; `--simulate` or `--play` needs no network");
+    print(&columns, rows(&columns, &known));
     Ok(())
 }
 
-fn hours(funding: &Funding) -> u32 {
-    funding.interval_hours.unwrap_or(HOURS_UNLESS_LISTED)
+/// By base, a cell for each venue.
+fn rows(columns: &[(String, String)], known: &Known) -> Vec<(String, Option<Decimal>, Vec<Option<Cell>>)> {
+    let mut best: BTreeMap<&str, Vec<Option<(usize, &str, Cell)>>> = BTreeMap::new();
+    for ((venue, symbol), (instrument, funding)) in known {
+        let Some(at) = columns.iter().position(|(name, _)| name == venue) else { continue };
+        // The unified symbol alone says what the base is called everywhere: `BTC/USDT:USDT`.
+        let Some((base, settle)) = symbol.split_once('/').and_then(|(base, rest)| Some((base, rest.split_once(':')?.1))) else { continue };
+        let Some(cell) = Cell::of(instrument, funding) else { continue };
+        let rank = SETTLED_IN.iter().position(|known| *known == settle).unwrap_or(SETTLED_IN.len());
+        let place = &mut best.entry(base).or_insert_with(|| vec![None; columns.len()])[at];
+        if place.as_ref().is_none_or(|(other, ..)| rank < *other) {
+            *place = Some((rank, symbol, cell));
+        }
+    }
+    let mut rows: Vec<_> = best
+        .into_iter()
+        .map(|(base, cells)| {
+            let cells: Vec<Option<Cell>> = cells.into_iter().map(|cell| cell.map(|(_, _, cell)| cell)).collect();
+            (base.to_owned(), apart(&cells), cells)
+        })
+        .collect();
+    rows.sort_by_key(|(base, apart, _)| (Reverse(apart.clone()), base.clone()));
+    rows
 }
 
-fn describe(funding: &Funding) -> String {
-    let rate = funding.rate.as_ref().map_or_else(String::new, percent);
-    let yearly = a_year(funding).map_or_else(String::new, |yearly| percent(&yearly));
-    // Hours and minutes, UTC.
-    let next = funding.next_time.map_or_else(String::new, |time| time.to_string().get(11..16).map(|time| format!("{time}Z")).unwrap_or_default());
-    format!("{rate:>14} {:>4}h {yearly:>14}  {next:<9}", hours(funding))
+/// Between the highest and the lowest of a year, where there are two.
+fn apart(cells: &[Option<Cell>]) -> Option<Decimal> {
+    let yearly = || cells.iter().flatten().map(|cell| &cell.yearly);
+    let (lowest, highest) = (yearly().min()?.to_rust_decimal()?, yearly().max()?.to_rust_decimal()?);
+    (yearly().count() > 1).then(|| (highest - lowest).into())
 }
 
-/// What a rate comes to in a year, if it stayed as it is: a sum, without interest on interest.
-fn a_year(funding: &Funding) -> Option<Decimal> {
-    let times = Decimal::from(HOURS_A_YEAR).checked_quotient(&Decimal::from(i64::from(hours(funding))))?;
-    funding.rate.as_ref()?.checked_mul(&times)
+fn print(columns: &[(String, String)], rows: Vec<(String, Option<Decimal>, Vec<Option<Cell>>)>) {
+    for (line, titles) in columns.chunks(COLUMNS).enumerate() {
+        print!("{:<12}", if line == 0 { "base" } else { "" });
+        titles.iter().for_each(|(_, title)| print!("|{title:<26.26}"));
+        println!();
+    }
+    println!("{:<12}{}", "  apart %", format!("|{:>8} {:>3} {:>7} {:>5}", "rate %", "hrs", "year %", "next").repeat(columns.len().min(COLUMNS)));
+    for (base, apart, cells) in rows {
+        println!("{}", "-".repeat(12 + 27 * columns.len().min(COLUMNS)));
+        let apart = apart.map_or_else(String::new, |apart| format!("  {}", percent(&apart, 2)));
+        let mut labels = [base, apart].into_iter();
+        for cells in cells.chunks(COLUMNS).chain([&[][..]]) {
+            let label = labels.next().unwrap_or_default();
+            if label.is_empty() && cells.iter().all(Option::is_none) {
+                continue;
+            }
+            print!("{label:<12}");
+            for cell in cells {
+                match cell {
+                    Some(cell) => print!("|{:>8} {:>2}h {:>7} {:>5}", percent(&cell.rate, 5), cell.hours, percent(&cell.yearly, 2), cell.next),
+                    None => print!("|{:<26}", ""),
+                }
+            }
+            println!();
+        }
+    }
 }
 
-/// Between the highest and the lowest, where there are two.
-fn apart(yearly: &[Decimal]) -> Option<Decimal> {
-    let (lowest, highest) = (yearly.iter().min()?.to_rust_decimal()?, yearly.iter().max()?.to_rust_decimal()?);
-    (yearly.len() > 1).then(|| (highest - lowest).into())
-}
-
-fn percent(fraction: &Decimal) -> String {
-    fraction.checked_mul(&Decimal::from(100)).map_or_else(|| format!("{fraction} x 100"), |percent| percent.to_string())
+/// A fraction as a percentage, rounded for the eye.
+fn percent(fraction: &Decimal, places: u32) -> String {
+    let percent = fraction.checked_mul(&Decimal::from(100)).and_then(|percent| percent.to_rust_decimal());
+    percent.map_or_else(|| fraction.to_string(), |percent| format!("{:.*}", places as usize, percent.round_dp(places)))
 }
