@@ -12,6 +12,7 @@ mod common;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -114,8 +115,11 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(!columns.is_empty(), "no venue answered; `--simulate` or `--play` needs no network");
-    print(&columns, rows(&columns, &known));
-    Ok(())
+    match std::io::stdout().write_all(table(&columns, rows(&columns, &known)).as_bytes()) {
+        // Who reads only the beginning, closes.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// By base, a cell for each venue.
@@ -150,15 +154,16 @@ fn apart(cells: &[Option<Cell>]) -> Option<Decimal> {
     (yearly().count() > 1).then(|| (highest - lowest).into())
 }
 
-fn print(columns: &[(String, String)], rows: Vec<(String, Option<Decimal>, Vec<Option<Cell>>)>) {
+fn table(columns: &[(String, String)], rows: Vec<(String, Option<Decimal>, Vec<Option<Cell>>)>) -> String {
+    let mut out = String::new();
     for (line, titles) in columns.chunks(COLUMNS).enumerate() {
-        print!("{:<12}", if line == 0 { "base" } else { "" });
-        titles.iter().for_each(|(_, title)| print!("|{title:<26.26}"));
-        println!();
+        out += &format!("{:<12}", if line == 0 { "base" } else { "" });
+        titles.iter().for_each(|(_, title)| out += &format!("|{title:<26.26}"));
+        out.push('\n');
     }
-    println!("{:<12}{}", "  apart %", format!("|{:>8} {:>3} {:>7} {:>5}", "rate %", "hrs", "year %", "next").repeat(columns.len().min(COLUMNS)));
+    out += &format!("{:<12}{}\n", "  apart %", format!("|{:>8} {:>3} {:>7} {:>5}", "rate %", "hrs", "year %", "next").repeat(columns.len().min(COLUMNS)));
     for (base, apart, cells) in rows {
-        println!("{}", "-".repeat(12 + 27 * columns.len().min(COLUMNS)));
+        out += &format!("{}\n", "-".repeat(12 + 27 * columns.len().min(COLUMNS)));
         let apart = apart.map_or_else(String::new, |apart| format!("  {}", percent(&apart, 2)));
         let mut labels = [base, apart].into_iter();
         for cells in cells.chunks(COLUMNS).chain([&[][..]]) {
@@ -166,16 +171,17 @@ fn print(columns: &[(String, String)], rows: Vec<(String, Option<Decimal>, Vec<O
             if label.is_empty() && cells.iter().all(Option::is_none) {
                 continue;
             }
-            print!("{label:<12}");
+            out += &format!("{label:<12}");
             for cell in cells {
                 match cell {
-                    Some(cell) => print!("|{:>8} {:>2}h {:>7} {:>5}", percent(&cell.rate, 5), cell.hours, percent(&cell.yearly, 2), cell.next),
-                    None => print!("|{:<26}", ""),
+                    Some(cell) => out += &format!("|{:>8} {:>2}h {:>7} {:>5}", percent(&cell.rate, 5), cell.hours, percent(&cell.yearly, 2), cell.next),
+                    None => out += &format!("|{:<26}", ""),
                 }
             }
-            println!();
+            out.push('\n');
         }
     }
+    out
 }
 
 /// A fraction as a percentage, rounded for the eye.

@@ -1,6 +1,7 @@
 //! The venues that the examples talk to: the real ones; with `SIMULATE=1` (or `--simulate`) simulated ones; with `PLAY=1`
 //! (or `--play`) all of them, played from the messages in their folders. For the last two no network is needed.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -19,6 +20,8 @@ pub(crate) fn venues() -> anyhow::Result<(Vec<Venue>, Option<venue_sim::Handle>)
         return Ok((venues, None));
     };
     let sim = venue_sim::start(&config)?;
+    // What is played was read to its end.
+    config.play.iter().try_for_each(std::fs::remove_file)?;
     venues.retain(|venue| sim.venues().contains(&venue.profile.name));
     for venue in &mut venues {
         let mut profile = (*venue.profile).clone();
@@ -40,8 +43,6 @@ fn is_wanted(word: &str) -> bool {
 /// Files with what the venues' fixtures captured, their refusals aside: a venue that says no is left alone for a while.
 fn captures(venues: &[Venue]) -> anyhow::Result<Vec<PathBuf>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = std::env::temp_dir().join(format!("collector-play-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
     let mut files = Vec::new();
     for venue in venues {
         let name = &venue.profile.name;
@@ -64,12 +65,10 @@ fn captures(venues: &[Venue]) -> anyhow::Result<Vec<PathBuf>> {
             }
         }
         // Of several answers to one request, the fullest first.
-        lines.sort_by_key(|capture| {
-            (capture.status.is_none(), if capture.status.is_some() { std::cmp::Reverse(capture.payload.len()) } else { std::cmp::Reverse(0) })
-        });
+        lines.sort_by_key(|capture| Reverse(capture.status.map(|_| capture.payload.len())));
         let mut text = Vec::new();
         lines.iter().for_each(|capture| capture.write(&mut text));
-        let file = folder.join(format!("{name}.ndjson"));
+        let file = std::env::temp_dir().join(format!("collector-play-{}-{name}.ndjson", std::process::id()));
         std::fs::write(&file, text)?;
         files.push(file);
     }
