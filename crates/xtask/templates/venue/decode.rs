@@ -96,26 +96,15 @@ fn trade(record: Trade<'_>, market: Market, out: &mut Out<'_>) {
 }
 
 fn instrument(record: Instrument<'_>, market: Market, out: &mut Out<'_>) {
-    let details = Details {
-        kind: Kind::Spot,
-        base: (*record.base).into(),
-        quote: (*record.quote).into(),
-        settle: None,
-        contract_size: None,
-        tick_size: record.tickSize.0,
-        lot_size: record.lotSize.0,
-        min_size: record.minSize.0,
-        expiry: None,
-        status: match &*record.status {
-            "online" => Status::Trading,
-            "preopen" => Status::PreLaunch,
-            "delisted" => Status::Delisted,
-            // What the venue may add: listed, but not to be traded.
-            _ => Status::Halted,
-        },
-        funding_interval_hours: None,
-        option: None,
+    let status = match &*record.status {
+        "online" => Status::Trading,
+        "preopen" => Status::PreLaunch,
+        "delisted" => Status::Delisted,
+        // What the venue may add: listed, but not to be traded.
+        _ => Status::Halted,
     };
+    let known = Details::new(Kind::Spot, &record.base, &record.quote, status);
+    let details = Details { tick_size: record.tickSize.0, lot_size: record.lotSize.0, min_size: record.minSize.0, ..known };
     out.describe(market, &record.symbol, None, details);
 }
 
