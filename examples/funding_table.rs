@@ -12,7 +12,7 @@ mod common;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const SETTLED_IN: [&str; 3] = ["USDT", "USDC", "USD"];
 /// Venues in one line.
 const COLUMNS: usize = 4;
 /// A venue that has not answered by then is left out.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The last known funding of each contract: `fold` makes each event whole.
 type Known = BTreeMap<(String, String), (Arc<Instrument>, Funding)>;
@@ -115,16 +115,24 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     anyhow::ensure!(!columns.is_empty(), "no venue answered; `--simulate` or `--play` needs no network");
-    match std::io::stdout().write_all(table(&columns, rows(&columns, &known)).as_bytes()) {
+    match print(&mut io::stdout().lock(), &columns, &rows(&columns, &known)) {
         // Who reads only the beginning, closes.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// By base, a cell for each venue.
-fn rows(columns: &[(String, String)], known: &Known) -> Vec<(String, Option<Decimal>, Vec<Option<Cell>>)> {
-    let mut best: BTreeMap<&str, Vec<Option<(usize, &str, Cell)>>> = BTreeMap::new();
+/// A base, how far its highest and lowest yearly rates are apart, and a cell for each venue.
+struct Row {
+    base: String,
+    apart: Option<Decimal>,
+    cells: Vec<Option<Cell>>,
+}
+
+fn rows(columns: &[(String, String)], known: &Known) -> Vec<Row> {
+    /// A contract's rank among those of its base, and what it says.
+    type Candidate = Option<(usize, Cell)>;
+    let mut best: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
     for ((venue, symbol), (instrument, funding)) in known {
         let Some(at) = columns.iter().position(|(name, _)| name == venue) else { continue };
         // The unified symbol alone says what the base is called everywhere: `BTC/USDT:USDT`.
@@ -132,18 +140,16 @@ fn rows(columns: &[(String, String)], known: &Known) -> Vec<(String, Option<Deci
         let Some(cell) = Cell::of(instrument, funding) else { continue };
         let rank = SETTLED_IN.iter().position(|known| *known == settle).unwrap_or(SETTLED_IN.len());
         let place = &mut best.entry(base).or_insert_with(|| vec![None; columns.len()])[at];
-        if place.as_ref().is_none_or(|(other, ..)| rank < *other) {
-            *place = Some((rank, symbol, cell));
+        if place.as_ref().is_none_or(|(other, _)| rank < *other) {
+            *place = Some((rank, cell));
         }
     }
-    let mut rows: Vec<_> = best
-        .into_iter()
-        .map(|(base, cells)| {
-            let cells: Vec<Option<Cell>> = cells.into_iter().map(|cell| cell.map(|(_, _, cell)| cell)).collect();
-            (base.to_owned(), apart(&cells), cells)
-        })
-        .collect();
-    rows.sort_by_key(|(base, apart, _)| (Reverse(apart.clone()), base.clone()));
+    let row = |(base, cells): (&str, Vec<Candidate>)| {
+        let cells: Vec<Option<Cell>> = cells.into_iter().map(|cell| cell.map(|(_, cell)| cell)).collect();
+        Row { base: base.to_owned(), apart: apart(&cells), cells }
+    };
+    let mut rows: Vec<Row> = best.into_iter().map(row).collect();
+    rows.sort_by_key(|row| (Reverse(row.apart.clone()), row.base.clone()));
     rows
 }
 
@@ -154,34 +160,37 @@ fn apart(cells: &[Option<Cell>]) -> Option<Decimal> {
     (yearly().count() > 1).then(|| (highest - lowest).into())
 }
 
-fn table(columns: &[(String, String)], rows: Vec<(String, Option<Decimal>, Vec<Option<Cell>>)>) -> String {
-    let mut out = String::new();
+fn print(out: &mut impl Write, columns: &[(String, String)], rows: &[Row]) -> io::Result<()> {
+    let across = columns.len().min(COLUMNS);
     for (line, titles) in columns.chunks(COLUMNS).enumerate() {
-        out += &format!("{:<12}", if line == 0 { "base" } else { "" });
-        titles.iter().for_each(|(_, title)| out += &format!("|{title:<26.26}"));
-        out.push('\n');
+        write!(out, "{:<12}", if line == 0 { "base" } else { "" })?;
+        for (_, title) in titles {
+            write!(out, "|{title:<26.26}")?;
+        }
+        writeln!(out)?;
     }
-    out += &format!("{:<12}{}\n", "  apart %", format!("|{:>8} {:>3} {:>7} {:>5}", "rate %", "hrs", "year %", "next").repeat(columns.len().min(COLUMNS)));
-    for (base, apart, cells) in rows {
-        out += &format!("{}\n", "-".repeat(12 + 27 * columns.len().min(COLUMNS)));
-        let apart = apart.map_or_else(String::new, |apart| format!("  {}", percent(&apart, 2)));
-        let mut labels = [base, apart].into_iter();
+    writeln!(out, "{:<12}{}", "  apart %", format!("|{:>8} {:>3} {:>7} {:>5}", "rate %", "hrs", "year %", "next").repeat(across))?;
+    for Row { base, apart, cells } in rows {
+        writeln!(out, "{}", "-".repeat(12 + 27 * across))?;
+        let apart = apart.as_ref().map_or_else(String::new, |apart| format!("  {}", percent(apart, 2)));
+        let mut labels = [base.as_str(), &apart].into_iter();
+        // How far they are apart stands in the second line, also where the venues need but one.
         for cells in cells.chunks(COLUMNS).chain([&[][..]]) {
             let label = labels.next().unwrap_or_default();
             if label.is_empty() && cells.iter().all(Option::is_none) {
                 continue;
             }
-            out += &format!("{label:<12}");
+            write!(out, "{label:<12}")?;
             for cell in cells {
                 match cell {
-                    Some(cell) => out += &format!("|{:>8} {:>2}h {:>7} {:>5}", percent(&cell.rate, 5), cell.hours, percent(&cell.yearly, 2), cell.next),
-                    None => out += &format!("|{:<26}", ""),
+                    Some(cell) => write!(out, "|{:>8} {:>2}h {:>7} {:>5}", percent(&cell.rate, 5), cell.hours, percent(&cell.yearly, 2), cell.next)?,
+                    None => write!(out, "|{:<26}", "")?,
                 }
             }
-            out.push('\n');
+            writeln!(out)?;
         }
     }
-    out
+    Ok(())
 }
 
 /// A fraction as a percentage, rounded for the eye.

@@ -22,6 +22,9 @@ const NOTHING: &str = "nothing was captured for this request";
 /// Longer than the venues' pace of subscribing takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What came over one connection.
+type Frames<'a> = Vec<&'a [u8]>;
+
 /// A venue's fixtures, without what a venue says when it refuses: a run would leave it alone then.
 struct Fixtures {
     venue: Venue,
@@ -50,7 +53,9 @@ impl Fixtures {
         // Decoded once more for the instruments that all files together describe.
         let mut events = Vec::new();
         let mut offline = Offline::new([venue.clone()]);
-        captures.iter().for_each(|capture| offline.capture(capture, &mut events));
+        for capture in &captures {
+            offline.capture(capture, &mut events);
+        }
         let minute = Interval::parse("1m").map(Channel::Candle);
         let mut channels: Vec<Channel> = Channel::NAMES.into_iter().filter_map(Channel::parse).chain(minute).collect();
         channels.extend(events.iter().filter_map(|event| event.body.channel()).filter(|channel| matches!(channel, Channel::Candle(_))));
@@ -76,11 +81,11 @@ impl Fixtures {
     }
 
     /// What was captured at each planned path of a market's sockets: the frames of each connection.
-    fn sockets(&self) -> BTreeMap<(Market, String), Vec<Vec<&[u8]>>> {
+    fn sockets(&self) -> BTreeMap<(Market, String), Vec<Frames<'_>>> {
         let mut all = BTreeMap::new();
         for market in MARKETS {
             let paths: BTreeSet<String> = self.plan(market, Mode::Stream).topics.into_iter().map(|topic| topic.ws_path).collect();
-            let mut connections: BTreeMap<(String, &str, Option<u64>), Vec<&[u8]>> = BTreeMap::new();
+            let mut connections: BTreeMap<(String, &str, Option<u64>), Frames<'_>> = BTreeMap::new();
             for capture in self.captures.iter().filter(|capture| capture.market == Some(market)) {
                 let Some(CaptureSource::Ws(url)) = capture.source() else { continue };
                 let path = target(url).split('?').next().unwrap_or_default().to_owned();
@@ -138,17 +143,19 @@ impl Stage {
     fn new() -> Self {
         let place = Place::new();
         let mut all = Vec::new();
-        let mut played = String::new();
+        let mut played = vec!["--play".to_owned()];
         for exchange in exchange_venues::all() {
             let fixtures = Fixtures::read(&Venue::new(*exchange, Profile::parse(exchange.policy()).unwrap()));
             let mut lines = Vec::new();
-            fixtures.captures.iter().for_each(|capture| capture.write(&mut lines));
+            for capture in &fixtures.captures {
+                capture.write(&mut lines);
+            }
             let file = format!("{}.ndjson", fixtures.name());
             std::fs::write(place.path(&file), lines).unwrap();
-            played += &format!(" {file}");
+            played.push(file);
             all.push(fixtures);
         }
-        let (simulator, mut options) = place.simulator(&format!("--play{played}"));
+        let (simulator, mut options) = place.simulator(&played.join(" "));
         // Fixtures are not what venues' limits are for.
         for Fixtures { venue, .. } in &all {
             let name = &venue.profile.name;

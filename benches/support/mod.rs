@@ -112,12 +112,12 @@ pub(crate) fn mix(venue: &'static str) -> &'static [String] {
         "bybit" => &BYBIT,
         _ => &OKX,
     };
-    kept.get_or_init(|| match generator() {
-        Some(script) => generate(&script, venue, "mix", SYMBOLS, MESSAGES),
-        None => {
-            let known = self::venue(venue, SYMBOLS).catalog.list(Market::Linear);
-            runtime().block_on(record(venue, known.iter().map(|instrument| instrument.venue_symbol.to_string()).collect()))
+    kept.get_or_init(|| {
+        if let Some(script) = generator() {
+            return generate(&script, venue, "mix", SYMBOLS, MESSAGES);
         }
+        let known = self::venue(venue, SYMBOLS).catalog.list(Market::Linear);
+        runtime().block_on(record(venue, known.iter().map(|instrument| instrument.venue_symbol.to_string()).collect()))
     })
 }
 
@@ -273,7 +273,9 @@ pub(crate) fn fixtures(name: &str) -> Vec<(&'static str, Sample)> {
             sample.messages.push((at, capture));
         }
     }
-    samples.iter_mut().for_each(|(_, sample)| sample.settle());
+    for (_, sample) in &mut samples {
+        sample.settle();
+    }
     samples.retain(|(_, sample)| !sample.messages.is_empty());
     samples
 }

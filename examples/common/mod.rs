@@ -67,7 +67,9 @@ fn captures(venues: &[Venue]) -> anyhow::Result<Vec<PathBuf>> {
         // Of several answers to one request, the fullest first.
         lines.sort_by_key(|capture| Reverse(capture.status.map(|_| capture.payload.len())));
         let mut text = Vec::new();
-        lines.iter().for_each(|capture| capture.write(&mut text));
+        for capture in &lines {
+            capture.write(&mut text);
+        }
         let file = std::env::temp_dir().join(format!("collector-play-{}-{name}.ndjson", std::process::id()));
         std::fs::write(&file, text)?;
         files.push(file);

@@ -47,7 +47,7 @@ pub(crate) fn wall() -> Time {
 /// Where answers come from.
 pub(crate) enum Source {
     /// A seeded market.
-    Market(Mutex<World>),
+    Market(Box<Mutex<World>>),
     /// Captures.
     Play(Player),
 }
@@ -125,7 +125,7 @@ pub fn start(config: &Config) -> Result<Handle, Error> {
     config.check()?;
     let faults = config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?;
     let (source, venues) = if config.play.is_empty() {
-        (Source::Market(Mutex::new(World::new(config, wall())?)), config.venues.clone())
+        (Source::Market(Box::new(Mutex::new(World::new(config, wall())?))), config.venues.clone())
     } else if config.truth.is_some() {
         return Err(Error::Setting("captures have no truth besides themselves".into()));
     } else {
@@ -203,7 +203,7 @@ impl Handle {
         format!("http://{}/{venue}", self.address)
     }
 
-    /// What stands for scheme and host of the WebSockets of a venue's market.
+    /// What stands for scheme and host of the `WebSockets` of a venue's market.
     pub fn ws_url(&self, venue: &str, market: Market) -> String {
         let address = self.address;
         if self.played_markets(venue).contains(&market) { format!("ws://{address}/{venue}.{market}") } else { format!("ws://{address}/{venue}") }
