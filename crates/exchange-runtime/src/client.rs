@@ -25,8 +25,7 @@ pub use error::{ClientError, ClientErrorKind};
 use markets::{MARKETS, Markets, candidates};
 pub use watch::{Watch, WatchError};
 
-use crate::clock::Clock;
-use crate::http::Http;
+use crate::net::Outside;
 
 /// Requests of one call that are under way at once.
 const CONCURRENCY: usize = 8;
@@ -102,8 +101,8 @@ impl Client {
     /// # Errors
     /// [`ClientErrorKind::Config`] where the system's TLS or resolver cannot be set up.
     pub fn new(venue: Venue) -> Result<Self> {
-        let http = Http::new().map_err(|error| ClientError::config(&venue.profile.name, format!("cannot set up the HTTP client: {error}")))?;
-        let asker = Asker::new(venue.clone(), http);
+        let outside = Outside::real().map_err(|error| ClientError::config(&venue.profile.name, format!("cannot set up the HTTP client: {error}")))?;
+        let asker = Asker::new(venue.clone(), &outside);
         Ok(Self { inner: Arc::new(Inner { venue, asker, markets: Markets::default(), funding: Mutex::default() }) })
     }
 
@@ -366,7 +365,7 @@ impl Client {
     async fn walk(&self, part: &Part<'_>, since: Time, limit: Option<usize>) -> Result<Vec<Event>> {
         let mut found = BTreeMap::new();
         // Times that were not asked for yet, the earliest last.
-        let mut windows = vec![(since, Clock::wall())];
+        let mut windows = vec![(since, self.inner.asker.now())];
         let mut forward = None;
         let mut looks_before = false;
         for _ in 0..MOST_PAGES {
@@ -410,7 +409,7 @@ impl Client {
         if left.div_ceil(rows) > MOST_PAGES {
             return Err(self.too_much());
         }
-        let (mut from, now) = (since, Clock::wall());
+        let (mut from, now) = (since, self.inner.asker.now());
         let mut events = Vec::new();
         while left > 0 && from <= now {
             let limit = left.min(rows);

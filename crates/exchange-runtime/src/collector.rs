@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::capture::{Tap, Writer};
-use crate::clock::Clock;
 use crate::http::Http;
+use crate::net::Outside;
 use crate::output::{Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
 use crate::venue::VenueActor;
@@ -86,6 +86,7 @@ pub struct Builder {
     fold: bool,
     sinks: Vec<(String, Box<dyn Sink>)>,
     capture: Option<PathBuf>,
+    outside: Option<Outside>,
 }
 
 /// A running collector. Dropping it stops everything, without waiting for the sinks.
@@ -201,22 +202,30 @@ impl Builder {
         self
     }
 
+    /// Another network, clock and chance than the system's: for simulations.
+    #[must_use]
+    pub fn outside(mut self, outside: Outside) -> Self {
+        self.outside = Some(outside);
+        self
+    }
+
     /// Starts collecting, on the tokio runtime of the caller.
     ///
     /// # Errors
     /// [`StartError`]; nothing was started then.
     pub fn start(self) -> Result<Collector, StartError> {
-        let http = Http::new()?;
+        let outside = self.outside.map_or_else(Outside::real, Ok)?;
+        let http = Http::new(&outside);
         let (tap, writer) = match &self.capture {
             None => (None, None),
             Some(directory) => {
-                let opened = Tap::open(directory, Clock::wall()).map_err(|source| StartError::Capture { path: directory.clone(), source })?;
+                let opened = Tap::open(directory, outside.clock.wall()).map_err(|source| StartError::Capture { path: directory.clone(), source })?;
                 (Some(opened.0), Some(opened.1))
             }
         };
         let (stop, stopped) = watch::channel(false);
         let (failed, sink_failed) = watch::channel(None);
-        let (output, sinks) = Output::start(self.sinks, &failed);
+        let (output, sinks) = Output::start(self.sinks, &failed, outside.clock);
         let output = Arc::new(output);
         let numbers = Arc::new(Numbers::default());
         let mut venues = Vec::new();
@@ -225,7 +234,7 @@ impl Builder {
             let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
             let options = VenueOptions { markets, ..self.options.clone() };
             let pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
-            let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone()));
+            let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone(), outside.clone()));
             venues.push(shared.clone());
             actors.push(tokio::spawn(VenueActor::new(shared, options, http.clone(), numbers.clone(), stopped.clone()).run()));
         }
@@ -245,7 +254,7 @@ impl Collector {
             all_events: false,
             chooser: None,
         };
-        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None }
+        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None, outside: None }
     }
 
     /// Waits until every venue has done all that was asked for; without `once`, that is never.

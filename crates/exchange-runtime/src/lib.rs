@@ -13,12 +13,14 @@ mod client;
 mod clock;
 mod collector;
 mod http;
+mod net;
 mod output;
 mod shared;
 mod venue;
 mod ws;
 
 pub use client::{Client, ClientError, ClientErrorKind, Record, Watch, WatchError};
+pub use clock::Clock;
 pub use collector::{Builder, Chooser, Collector, Digest, Monitor, StartError, Summary, VenueStatus, VenueSummary, unserved};
+pub use net::{Failure, FailureKind, HttpAnswer, HttpRequest, Net, Outside, Socket, handshake, websocket_config};
 pub use shared::Health;
-pub use ws::websocket_config;

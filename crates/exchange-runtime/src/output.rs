@@ -35,6 +35,7 @@ struct Queue {
     overflowing: AtomicBool,
     /// What was given up, and since when, until it can be told.
     lost: Mutex<Lost>,
+    clock: Clock,
     depth: metrics::Gauge,
     dropped: metrics::Counter,
 }
@@ -49,7 +50,7 @@ pub(crate) struct SinkEnd {
 impl Output {
     /// Starts a task for each sink. The tasks end when the output is dropped, after everything was written.
     /// `failed` is told of the first that ends early.
-    pub(crate) fn start(sinks: Vec<(String, Box<dyn Sink>)>, failed: &watch::Sender<Option<SinkError>>) -> (Self, Vec<JoinHandle<SinkEnd>>) {
+    pub(crate) fn start(sinks: Vec<(String, Box<dyn Sink>)>, failed: &watch::Sender<Option<SinkError>>, clock: Clock) -> (Self, Vec<JoinHandle<SinkEnd>>) {
         let (queues, tasks) = sinks
             .into_iter()
             .map(|(name, sink)| {
@@ -59,7 +60,7 @@ impl Output {
                 let depth = metrics::gauge!("collector_queue_depth_events", "sink" => name.clone());
                 // There from the beginning: an alert on it needs the zero before the first loss.
                 let dropped = metrics::counter!("collector_events_dropped_total", "sink" => name.clone());
-                let queue = Queue { name: name.clone(), sender, room, overflowing: AtomicBool::new(false), lost: Mutex::default(), depth, dropped };
+                let queue = Queue { name: name.clone(), sender, room, overflowing: AtomicBool::new(false), lost: Mutex::default(), clock, depth, dropped };
                 (queue, tokio::spawn(write(name, sink, receiver, failed.clone())))
             })
             .unzip();
@@ -120,7 +121,7 @@ impl Queue {
     }
 
     fn gaps(&self) -> Vec<Event> {
-        let now = Clock::wall();
+        let now = self.clock.wall();
         let ident = |time: Time| u64::try_from(time.micros()).ok().map(Ident::Number);
         let lost = std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
         lost.into_iter()

@@ -12,11 +12,13 @@ use tokio::sync::watch;
 
 use crate::capture::Tap;
 use crate::clock::Clock;
+use crate::net::Outside;
 use crate::output::Output;
 
 /// The tasks' common ground.
 pub(crate) struct Shared {
     pub(crate) venue: Venue,
+    pub(crate) outside: Outside,
     pub(crate) clock: Clock,
     pub(crate) tap: Option<Tap>,
     pub(crate) health: Mutex<Health>,
@@ -86,9 +88,9 @@ impl Meters {
 }
 
 impl Shared {
-    pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>) -> Self {
+    pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>, outside: Outside) -> Self {
         let meters = Meters::new(&venue.profile.name);
-        Self { venue, clock: Clock::start(), tap, health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
+        Self { venue, clock: outside.clock, outside, tap, health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -3,9 +3,9 @@
 //! One task a venue, so that nothing here needs a lock and no venue waits for another. Requests run beside each other;
 //! their answers are decoded here, in the order of their arrival.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exchange_core::budget::{Budget, Budgets};
 use exchange_core::capture::Capture;
@@ -19,10 +19,11 @@ use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
 use exchange_core::{Body, Channel, Event, Feed, Instrument, Market, Request, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
+use crate::net::Failure;
 use crate::shared::{Numbers, Shared, stopped};
 use crate::ws::{Ask, Connection, Snapshot};
 
@@ -49,12 +50,15 @@ enum Purpose {
     Snapshot(Arc<Instrument>, mpsc::UnboundedSender<Snapshot>),
 }
 
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
 struct Done {
     purpose: Purpose,
     request: Request,
     /// Whether this was a further page.
     page: bool,
-    result: Result<Answer, String>,
+    result: Result<Answer, Failure>,
 }
 
 struct Scheduled {
@@ -100,7 +104,7 @@ pub(crate) struct VenueActor {
     shared: Arc<Shared>,
     options: VenueOptions,
     http: Http,
-    feeds: HashMap<Market, Feed>,
+    feeds: BTreeMap<Market, Feed>,
     budgets: Budgets,
     sweeps: Budgets,
     circuits: BTreeMap<String, Circuit>,
@@ -149,8 +153,7 @@ impl VenueActor {
             ask,
             stop,
             asleep_until: Time::EPOCH,
-            // Seeded by the process: two collectors that lose the same venue do not come back in step.
-            rng: fastrand::Rng::new(),
+            rng: fastrand::Rng::with_seed(shared.outside.seed ^ seed_of(shared.name())),
             turn: Turn::default(),
             shared,
             options,
@@ -170,6 +173,8 @@ impl VenueActor {
             let now = self.shared.clock.now();
             let pause = wake.map_or(Duration::from_hours(1), |wake| wake.since(now));
             tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => break,
                 Some(done) = self.running.join_next(), if !self.running.is_empty() => {
                     match done {
                         Ok(done) => self.finished(done).await,
@@ -188,7 +193,6 @@ impl VenueActor {
                     }
                 }
                 () = tokio::time::sleep(pause) => {}
-                () = stopped(&mut self.stop) => break,
             }
             self.tell_health();
         }
@@ -231,7 +235,7 @@ impl VenueActor {
             self.sweep.push_back(key.clone());
         }
         let memo = (poll.memo && !self.options.all_events && !self.options.once).then(Memo::default);
-        let pauses = BackOff::new(RETRY.0, RETRY.1, self.rng.u64(..), Instant::now());
+        let pauses = BackOff::new(RETRY.0, RETRY.1, self.rng.u64(..), Instant::now().into_std());
         let due = self.shared.clock.now();
         let markets = vec![poll.request.market];
         self.schedule.insert(key, Scheduled { poll, markets, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
@@ -396,9 +400,9 @@ impl VenueActor {
         }
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
+        let request = request.at(self.shared.clock.wall());
         self.running.spawn(async move {
-            let request = request.at(Clock::wall());
-            let result = http.send(&profile, &request).await;
+            let result = http.send(&profile, &request, REQUEST_TIMEOUT).await;
             Done { purpose, request, page, result }
         });
     }
@@ -419,7 +423,7 @@ impl VenueActor {
                 let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
                 decoded.map(|unchanged| skipped = unchanged)
             }
-            Err(error) => Err(Refusal { kind: ErrorKind::Transient, message: error, until: None }),
+            Err(failure) => Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None }),
         };
         self.count(&request, outcome.as_ref().err().map(|refusal| refusal.kind));
         let seq = turn.events.iter().find_map(|event| if let Body::Book(book) = &event.body { book.seq.as_ref().and_then(Ident::as_number) } else { None });
@@ -450,7 +454,7 @@ impl VenueActor {
 
     /// Decodes an answer; how many unchanged states were passed over.
     fn decode(&mut self, request: &Request, answer: &Answer, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
-        let received = Clock::wall();
+        let received = self.shared.clock.wall();
         if let Some(tap) = &self.shared.tap {
             tap.take(Capture {
                 received,
@@ -554,7 +558,7 @@ impl VenueActor {
     /// Does what the one table of reactions says; when to try again, if that is known.
     fn react(&mut self, now: Time, request: &Request, refusal: &Refusal) -> Option<Time> {
         let circuit = self.circuits.entry(request.endpoint.clone()).or_default();
-        let wall = Clock::wall();
+        let wall = self.shared.clock.wall();
         let until = |default: Duration| now + refusal.until.map_or(default, |until| until.since(wall));
         let retry_at = match refusal.kind.reaction() {
             Reaction::BackOff => {
@@ -616,6 +620,11 @@ impl VenueActor {
 fn is_anothers<'p>(event: &Event, own: &Poll, mut others: impl Iterator<Item = (&'p [Market], &'p Poll)>) -> bool {
     let Some(channel) = event.body.channel().filter(|channel| *channel != Channel::Instrument && !own.channels.contains(channel)) else { return false };
     others.any(|(markets, poll)| markets.contains(&event.instrument.market) && poll.channels.contains(&channel))
+}
+
+/// A number for a name: venues shall not move in step with each other either.
+fn seed_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// How many connections may be opened, on each surface: one budget for all that say nothing of their own.

@@ -1,7 +1,7 @@
 //! The driver of a connection: bytes between a socket and a [`Session`], which decides everything.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exchange_core::budget::Budget;
 use exchange_core::capture::Capture;
@@ -10,35 +10,19 @@ use exchange_core::feed::Turn;
 use exchange_core::session::{Close, Happened};
 use exchange_core::{Event, Instrument, Market, Request, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::clock::Clock;
+use crate::net::Socket;
 use crate::shared::{Numbers, Shared, stopped};
 
-/// How long opening a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pauses between attempts to connect.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
 /// A connection that lasted so long was a good one: the next pause is the first again.
 const STABLE: Duration = Duration::from_mins(1);
 /// Frames that are decoded before their events go on: enough to hash side by side, few enough not to wait.
 const FRAMES_PER_BATCH: usize = 256;
-/// The read buffer is zeroed before each read: larger costs time, smaller costs system calls.
-const READ_BUFFER: usize = 16 << 10;
-
-/// How the runtime's connections are set up.
-pub fn websocket_config() -> WebSocketConfig {
-    WebSocketConfig::default().read_buffer_size(READ_BUFFER)
-}
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// A book's snapshot that a connection wants fetched.
 pub(crate) struct Ask {
     pub(crate) request: Request,
@@ -77,7 +61,7 @@ enum End {
 impl Connection {
     /// Keeps the connection up until the end.
     pub(crate) async fn run(mut self) {
-        let mut pauses = BackOff::new(RECONNECT.0, RECONNECT.1, self.seed, Instant::now());
+        let mut pauses = BackOff::new(RECONNECT.0, RECONNECT.1, self.seed, Instant::now().into_std());
         let problem = format!("{} {}", self.market, self.url);
         let reconnects = metrics::counter!("collector_reconnects_total", "venue" => self.shared.name().to_owned());
         loop {
@@ -135,31 +119,28 @@ impl Connection {
         }
     }
 
-    async fn connect(&mut self) -> Result<Socket, String> {
-        let mut request = self.url.as_str().into_client_request().map_err(|error| format!("cannot connect: {error}"))?;
-        for (name, value) in &self.shared.venue.profile.headers {
-            let parsed = name.parse::<HeaderName>().ok().zip(value.parse::<HeaderValue>().ok());
-            let (name, value) = parsed.ok_or_else(|| format!("`{name}: {value}` is no header"))?;
-            request.headers_mut().insert(name, value);
-        }
-        let connecting = tokio_tungstenite::connect_async_with_config(request, Some(websocket_config()), true);
-        tokio::select! {
-            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => match connected {
-                Ok(Ok((socket, _))) => Ok(socket),
-                Ok(Err(error)) => Err(format!("cannot connect: {error}")),
-                Err(_) => Err("no connection in time".to_owned()),
+    async fn connect(&mut self) -> Result<Box<dyn Socket>, String> {
+        let headers: Vec<(String, String)> = self.shared.venue.profile.headers.clone().into_iter().collect();
+        let failed = tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => return Err("stopped".to_owned()),
+            connected = self.shared.outside.net.connect(&self.url, &headers) => match connected {
+                Ok(socket) => return Ok(socket),
+                Err(failure) => failure,
             },
-            () = stopped(&mut self.stop) => Err("stopped".to_owned()),
-        }
+        };
+        let labels = [("venue", self.shared.name().to_owned()), ("reason", failed.kind.as_str().to_owned())];
+        metrics::counter!("collector_connect_failures_total", &labels).increment(1);
+        Err(failed.message)
     }
 
-    async fn serve(&mut self, mut socket: Socket) -> End {
+    async fn serve(&mut self, mut socket: Box<dyn Socket>) -> End {
         let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, self.topics.clone());
         let conn = self.numbers.next();
         let source = format!("ws {}", self.url);
         let mut turn = Turn::default();
         let (answer, mut answers) = mpsc::unbounded_channel();
-        session.handle(self.shared.clock.now(), Happened::Opened { received: Clock::wall() }, &mut turn);
+        session.handle(self.shared.clock.now(), Happened::Opened { received: self.shared.clock.wall() }, &mut turn);
         let end = loop {
             if let Err(error) = self.carry_out(&mut turn, &mut socket, &answer).await {
                 break End::Broken(error.to_string());
@@ -169,6 +150,8 @@ impl Connection {
             }
             let wake = self.shared.clock.until(session.wake_at());
             tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => break End::Stopped,
                 message = socket.next() => {
                     let mut next = message;
                     let mut frames = 0;
@@ -206,16 +189,15 @@ impl Connection {
                     }
                 }
                 () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
-                () = stopped(&mut self.stop) => break End::Stopped,
             }
         };
         if !matches!(end, End::Stopped) {
             let mut gaps: Vec<Event> = Vec::new();
-            session.lost(Clock::wall(), &mut gaps);
+            session.lost(self.shared.clock.wall(), &mut gaps);
             self.shared.deliver(&mut gaps, 0).await;
         }
         // The venue has at most a moment to say good-bye, too.
-        let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close(None)).await;
+        let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close()).await;
         end
     }
 
@@ -226,7 +208,7 @@ impl Connection {
             Message::Binary(bytes) => bytes,
             _ => return session.handle(self.shared.clock.now(), Happened::Pulse, turn),
         };
-        let received = Clock::wall();
+        let received = self.shared.clock.wall();
         session.handle(self.shared.clock.now(), Happened::Frame { received, payload }, turn);
         if let Some(tap) = &self.shared.tap {
             tap.take(Capture {
@@ -242,7 +224,7 @@ impl Connection {
         }
     }
 
-    async fn carry_out(&self, turn: &mut Turn, socket: &mut Socket, answer: &mpsc::UnboundedSender<Snapshot>) -> Result<(), WsError> {
+    async fn carry_out(&self, turn: &mut Turn, socket: &mut Box<dyn Socket>, answer: &mpsc::UnboundedSender<Snapshot>) -> Result<(), WsError> {
         for request in turn.fetch.drain(..) {
             // The actor outlives its connections; when it ends, so does everything.
             drop(self.asks.send(Ask { request, answer: answer.clone() }));

@@ -13,7 +13,10 @@ use exchange_core::{ErrorKind, Event, Feed, Request, Sealer, Time, Venue};
 use super::error::ClientError;
 use crate::clock::Clock;
 use crate::http::Http;
+use crate::net::Outside;
 
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a request is tried.
 const ATTEMPTS: u32 = 4;
 /// Pauses between attempts.
@@ -41,9 +44,9 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(venue: Venue, http: Http) -> Self {
+    pub(super) fn new(venue: Venue, outside: &Outside) -> Self {
         let budgets = Budgets::new(venue.profile.limits.clone());
-        Self { venue, http, clock: Clock::start(), limits: Mutex::new(Limits { budgets, shut: BTreeMap::new() }) }
+        Self { venue, http: Http::new(outside), clock: outside.clock, limits: Mutex::new(Limits { budgets, shut: BTreeMap::new() }) }
     }
 
     /// The events of an answer, all its pages together, sealed.
@@ -63,6 +66,11 @@ impl Asker {
         }
         Sealer::default().seal(&mut events);
         Ok(events)
+    }
+
+    /// The wall clock's time.
+    pub(super) fn now(&self) -> Time {
+        self.clock.wall()
     }
 
     fn name(&self) -> &str {
@@ -91,8 +99,9 @@ impl Asker {
 
     async fn send(&self, feed: &mut Feed, request: &Request, turn: &mut Turn) -> Result<(), Refusal> {
         let profile = &self.venue.profile;
-        let request = &request.at(Clock::wall());
-        let answer = self.http.send(profile, request).await.map_err(|message| Refusal { kind: ErrorKind::Transient, message, until: None })?;
+        let request = &request.at(self.clock.wall());
+        let answer = self.http.send(profile, request, REQUEST_TIMEOUT).await;
+        let answer = answer.map_err(|failure| Refusal { kind: ErrorKind::Transient, message: failure.message, until: None })?;
         if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get(&request.limit)) {
             budget.observe(self.clock.now(), used);
         }
@@ -105,7 +114,7 @@ impl Asker {
             payload: &answer.body,
             memo: None,
         };
-        feed.reply(Clock::wall(), &reply, turn)
+        feed.reply(self.clock.wall(), &reply, turn)
     }
 
     /// Waits until the budget has room for a request, whose cost is spent then. A venue that wants to be left alone is
@@ -129,7 +138,7 @@ impl Asker {
 
     /// Does what the one table of reactions says; how long to wait before the next attempt, if another one may help.
     fn react(&self, request: &Request, refusal: &Refusal, pauses: &mut BackOff) -> Option<Duration> {
-        let wall = Clock::wall();
+        let wall = self.clock.wall();
         let pause = |default: Duration| refusal.until.map_or(default, |until| until.since(wall));
         let (limit, pause) = match refusal.kind.reaction() {
             Reaction::BackOff => return Some(pauses.next_pause()),
