@@ -29,6 +29,9 @@ pub struct Turn {
     pub fetch: Vec<Request>,
     /// Instruments whose books must begin anew.
     pub resync: Vec<Arc<Instrument>>,
+    /// Requests that a connection wants made, and what their answers are for: a book's snapshot, or whether a silent
+    /// channel is stale.
+    pub ask: Vec<(Channel, Request)>,
 }
 
 /// A venue as the collector runs it: its code, its description as configured, and what is known of its instruments.

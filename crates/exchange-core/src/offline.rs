@@ -95,6 +95,7 @@ impl Offline {
         self.turn.send.clear();
         self.turn.fetch.clear();
         self.turn.resync.clear();
+        self.turn.ask.clear();
     }
 }
 

@@ -339,6 +339,9 @@ pub struct Stream {
     pub ws_path: Option<String>,
     /// Its topics in one subscribe frame, if not as many as of others.
     pub topics_per_frame: Option<usize>,
+    /// How often each of its topics says something at least, whatever the market does.
+    #[serde(default, with = "duration::optional")]
+    pub cadence: Option<Duration>,
     /// The kinds of contracts that have it (all, if none is named).
     #[serde(default)]
     pub only: Vec<KindName>,

@@ -13,8 +13,9 @@ use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
 use crate::exchange::{Control, Op};
 use crate::feed::{Feed, Turn, Venue};
 use crate::instrument::{Instrument, Market};
+use crate::liveness::{Evidence, Finding, Liveness};
 use crate::plan::{Topic, request};
-use crate::profile::{SnapshotFrom, WsPolicy};
+use crate::profile::{Endpoint, Profile, SnapshotFrom, WsPolicy};
 use crate::time::Time;
 
 /// A subscribe frame that was not acknowledged after so long is sent again.
@@ -52,8 +53,34 @@ pub enum Happened<'a> {
 pub enum Close {
     /// Nothing at all arrived for too long.
     Silent,
+    /// Subscriptions stayed silent though the venue has something to tell, and beginning them anew did not help.
+    Stale,
     /// The venue said that it is about to close, or soon would by its time limit.
     Expected,
+}
+
+/// What became of a request that a session wanted made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    /// It was answered.
+    Given {
+        /// The sequence number of the book in the answer.
+        seq: Option<u64>,
+        /// What the answer says about the stream.
+        evidence: Evidence,
+    },
+    /// The venue refused it for good.
+    Refused,
+    /// It failed, and may be made again.
+    Failed,
+}
+
+impl Answer {
+    /// What an answer's events say about a channel of an instrument.
+    pub fn given(events: &[Event], channel: Channel, instrument: &Instrument) -> Self {
+        let seq = events.iter().find_map(|event| if let Body::Book(book) = &event.body { book.seq.as_ref().and_then(Ident::as_number) } else { None });
+        Self::Given { seq, evidence: Evidence::of(events, channel, instrument) }
+    }
 }
 
 #[derive(Debug)]
@@ -89,13 +116,16 @@ pub struct Session {
     resynced: HashMap<(Market, Box<str>), Time>,
     /// Books whose snapshot must be asked for again, and when.
     later: BTreeMap<Time, Vec<Arc<Instrument>>>,
+    liveness: Liveness,
     refused: u64,
+    healed: u64,
 }
 
 impl Session {
     /// A session for a connection to `url` that carries `topics` of one market.
     pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>) -> Self {
         let policy = venue.profile.ws_of(market);
+        let liveness = watched(&venue, market, &topics);
         let pace = Budget::exact(&policy.frames);
         Self {
             feed: Feed::new(venue, market),
@@ -116,7 +146,9 @@ impl Session {
             close: None,
             resynced: HashMap::new(),
             later: BTreeMap::new(),
+            liveness,
             refused: 0,
+            healed: 0,
         }
     }
 
@@ -130,6 +162,21 @@ impl Session {
         self.refused
     }
 
+    /// How many topics were begun anew because nothing came of them.
+    pub fn healed(&self) -> u64 {
+        self.healed
+    }
+
+    /// How many subscriptions are silent though they should not be.
+    pub fn stale(&self) -> usize {
+        self.liveness.stale()
+    }
+
+    /// Whether every topic is subscribed to or refused.
+    pub fn is_settled(&self) -> bool {
+        self.outbox.is_empty() && self.sent.is_empty()
+    }
+
     /// Whether the connection should be closed, and why.
     pub fn close(&self) -> Option<Close> {
         self.close
@@ -138,7 +185,7 @@ impl Session {
     /// When the session wants to be called though nothing happened.
     pub fn wake_at(&self) -> Time {
         let ws = &self.policy;
-        let mut at = self.last_frame + ws.silence;
+        let mut at = (self.last_frame + ws.silence).min(self.liveness.next());
         if ws.ping.is_some() {
             at = at.min(self.next_ping);
         }
@@ -162,7 +209,9 @@ impl Session {
             Happened::Frame { received, payload } => {
                 self.last_frame = now;
                 self.last_received = Some(received);
+                let start = turn.events.len();
                 self.feed.frame(received, &self.url, payload, turn);
+                self.liveness.heard(now, turn.events.get(start..).unwrap_or_default());
                 if turn.controls.is_empty() && turn.resync.is_empty() {
                     return;
                 }
@@ -179,25 +228,26 @@ impl Session {
         self.tend(now, turn);
     }
 
-    /// A snapshot of a book was fetched and passed on. One that is older than what the stream began with does not
-    /// join it: another is asked for.
-    pub fn snapshot(&mut self, now: Time, instrument: &Arc<Instrument>, seq: u64) {
-        if !self.feed.books().joins(instrument, seq) {
-            self.later.entry(now + RESYNC_PAUSE).or_default().push(instrument.clone());
+    /// What [`Turn::ask`] asked for was answered, and the answer's events were passed on; or there is no answer.
+    pub fn answered(&mut self, now: Time, channel: Channel, instrument: &Arc<Instrument>, answer: Answer) {
+        let fetched_book = channel == Channel::Book && self.feed.venue().profile.book.snapshot == SnapshotFrom::Rest;
+        match answer {
+            // One that is older than what the stream began with does not join it: another is asked for.
+            Answer::Given { seq: Some(seq), .. } if fetched_book && !self.feed.books().joins(instrument, seq) => {
+                self.later.entry(now + RESYNC_PAUSE).or_default().push(instrument.clone());
+            }
+            Answer::Given { seq: None, .. } | Answer::Failed if fetched_book => self.later.entry(now + 2 * RESYNC_PAUSE).or_default().push(instrument.clone()),
+            _ => {}
         }
-    }
-
-    /// The fetch of a snapshot failed: another attempt will be made.
-    pub fn snapshot_failed(&mut self, now: Time, instrument: &Arc<Instrument>) {
-        self.later.entry(now + 2 * RESYNC_PAUSE).or_default().push(instrument.clone());
+        let evidence = if let Answer::Given { evidence, .. } = answer { Some(evidence) } else { None };
+        self.liveness.answered(now, channel, instrument, evidence);
     }
 
     /// The connection was lost at `received` (by the wall clock): one gap for each channel and instrument that it
     /// carried, none if it never carried anything.
     pub fn lost(&self, received: Time, events: &mut Vec<Event>) {
         let Some(last) = self.last_received else { return };
-        let venue = self.feed.venue();
-        let all = Arc::new(Instrument::named(venue.catalog.venue(), self.feed.market(), "*", None));
+        let all = self.all();
         let mut told = HashSet::new();
         for (topic, _) in self.topics.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted) {
             let instrument = topic.instrument.as_ref().unwrap_or(&all);
@@ -205,9 +255,7 @@ impl Session {
                 if !told.insert((*channel, instrument.market, instrument.venue_symbol.clone())) {
                     continue;
                 }
-                let from = u64::try_from(last.micros()).ok().map(Ident::Number);
-                let gap = Gap { channel: *channel, reason: GapReason::Disconnect, from, to: None };
-                events.push(Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap))));
+                events.push(self.missed(*channel, instrument, last, received));
             }
         }
     }
@@ -321,7 +369,53 @@ impl Session {
         if let Some(wanted) = self.wanted.get_mut(topic) {
             *wanted = false;
             self.refused += 1;
+            self.liveness.ended(topic);
         }
+    }
+
+    /// Subscribes to a topic anew, ahead of what else waits.
+    fn begin_anew(&mut self, topic: usize) {
+        self.outbox.push_front(Frame { op: Op::Subscribe, topics: vec![topic], attempts: 0 });
+        self.outbox.push_front(Frame { op: Op::Unsubscribe, topics: vec![topic], attempts: 0 });
+    }
+
+    /// Looks for silent subscriptions: asks the venue about them, begins them anew, and tells what was missed.
+    fn look_for_silence(&mut self, now: Time, turn: &mut Turn) {
+        for finding in self.liveness.check(now) {
+            match finding {
+                Finding::Ask(channel, instrument) => {
+                    let venue = self.feed.venue();
+                    match probe(&venue.profile, self.feed.market(), channel) {
+                        Some(endpoint) => {
+                            let of = endpoint.per_instrument().then_some(&instrument);
+                            let mut request = request(&venue.profile, endpoint, self.feed.market(), channel, of);
+                            request.instrument = Some(instrument);
+                            turn.ask.push((channel, request));
+                        }
+                        None => self.liveness.answered(now, channel, &instrument, None),
+                    }
+                }
+                Finding::Stale { topic, channel, instrument, since } => {
+                    self.healed += 1;
+                    self.begin_anew(topic);
+                    let instrument = instrument.unwrap_or_else(|| self.all());
+                    turn.events.push(self.missed(channel, &instrument, self.wall(since), self.wall(now)));
+                }
+                Finding::Reconnect => self.close = Some(Close::Stale),
+            }
+        }
+    }
+
+    /// All instruments of the market.
+    fn all(&self) -> Arc<Instrument> {
+        Arc::new(Instrument::named(self.feed.venue().catalog.venue(), self.feed.market(), "*", None))
+    }
+
+    /// A gap from `since` on, that was noticed at `received`.
+    fn missed(&self, channel: Channel, instrument: &Arc<Instrument>, since: Time, received: Time) -> Event {
+        let from = u64::try_from(since.micros()).ok().map(Ident::Number);
+        let gap = Gap { channel, reason: GapReason::Disconnect, from, to: None };
+        Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap)))
     }
 
     /// Makes a book begin anew.
@@ -340,16 +434,15 @@ impl Session {
         if venue.profile.book.snapshot == SnapshotFrom::Rest {
             let market = self.feed.market();
             if let Some(endpoint) = venue.profile.endpoint.iter().find(|e| e.per_instrument() && e.serves(market, Channel::Book)) {
-                turn.fetch.push(request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument)));
+                turn.ask.push((Channel::Book, request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument))));
             }
             return;
         }
         let carries =
             |topic: &Topic| topic.channels.contains(&Channel::Book) && topic.instrument.as_ref().is_some_and(|i| i.venue_symbol == instrument.venue_symbol);
         if let Some(topic) = self.topics.iter().position(carries) {
-            // Ahead of what else waits: the book is of no use until then.
-            self.outbox.push_front(Frame { op: Op::Subscribe, topics: vec![topic], attempts: 0 });
-            self.outbox.push_front(Frame { op: Op::Unsubscribe, topics: vec![topic], attempts: 0 });
+            // The book is of no use until then.
+            self.begin_anew(topic);
         }
     }
 
@@ -373,6 +466,7 @@ impl Session {
                 turn.send.push(ping.text.as_ref().map(|text| self.worded(now, text)).unwrap_or_default());
             }
         }
+        self.look_for_silence(now, turn);
         while let Some((&due, _)) = self.later.first_key_value() {
             if due > now {
                 break;
@@ -400,10 +494,37 @@ impl Session {
             let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
             turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id, self.wall(now)));
             if let Some(frame) = self.outbox.pop_front() {
+                for topic in frame.topics.iter().filter(|_| frame.op == Op::Subscribe) {
+                    self.liveness.began(now, *topic);
+                }
                 self.sent.insert(self.next_id, (frame, now));
             }
         }
     }
+}
+
+/// What there is to watch of a connection's topics.
+fn watched(venue: &Venue, market: Market, topics: &[Topic]) -> Liveness {
+    let mut liveness = Liveness::new();
+    for (at, topic) in topics.iter().enumerate() {
+        let promised = venue.profile.stream.get(topic.stream).and_then(|stream| stream.cadence);
+        for &channel in &topic.channels {
+            let askable = topic.instrument.is_some() && probe(&venue.profile, market, channel).is_some();
+            liveness.watch(at, channel, topic.instrument.clone(), promised, askable);
+        }
+    }
+    liveness
+}
+
+/// The endpoint whose answer tells a quiet channel from a dead one. What only happens now and then cannot be told by it.
+fn probe(profile: &Profile, market: Market, channel: Channel) -> Option<&Endpoint> {
+    if matches!(channel, Channel::Liquidation | Channel::FundingSettled | Channel::Candle(_) | Channel::Instrument) {
+        return None;
+    }
+    let serving = |e: &&Endpoint| e.serves(market, channel) && !e.history && !e.follow && !e.also;
+    let mut all = profile.endpoint.iter().filter(serving);
+    // One instrument's costs the venue least.
+    all.clone().find(|endpoint| endpoint.per_instrument()).or_else(|| all.next())
 }
 
 #[cfg(test)]

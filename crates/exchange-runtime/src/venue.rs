@@ -11,12 +11,12 @@ use exchange_core::budget::{Budget, Budgets};
 use exchange_core::capture::Capture;
 use exchange_core::circuit::{BackOff, Circuit, State};
 use exchange_core::error::{ErrorKind, Reaction, Refusal};
-use exchange_core::event::Ident;
 use exchange_core::feed::{Reply, Turn};
 use exchange_core::memo::Memo;
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
-use exchange_core::{Body, Channel, Event, Feed, Instrument, Market, Request, Time, Topic, Want};
+use exchange_core::session;
+use exchange_core::{Channel, Event, Feed, Instrument, Market, Request, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
 use crate::net::Failure;
 use crate::shared::{Numbers, Shared, stopped};
-use crate::ws::{Ask, Connection, Snapshot};
+use crate::ws::{Answered, Ask, Connection};
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
@@ -46,8 +46,8 @@ const SWEEP_SLICES: u32 = 20;
 enum Purpose {
     /// A poll of the plan, by its key.
     Poll(String),
-    /// A snapshot for a connection's book.
-    Snapshot(Arc<Instrument>, mpsc::UnboundedSender<Snapshot>),
+    /// What a connection wants to know of a channel of an instrument: a snapshot for its book, or whether it is stale.
+    Ask(Channel, Arc<Instrument>, mpsc::UnboundedSender<Answered>),
 }
 
 /// How long a request may take.
@@ -184,7 +184,7 @@ impl VenueActor {
                 }
                 Some(ask) = self.asks.recv() => {
                     if let Some(instrument) = ask.request.instrument.clone() {
-                        self.urgent.push_back((Purpose::Snapshot(instrument, ask.answer), ask.request, false));
+                        self.urgent.push_back((Purpose::Ask(ask.channel, instrument, ask.answer), ask.request, false));
                     }
                 }
                 Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
@@ -426,7 +426,11 @@ impl VenueActor {
             Err(failure) => Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None }),
         };
         self.count(&request, outcome.as_ref().err().map(|refusal| refusal.kind));
-        let seq = turn.events.iter().find_map(|event| if let Body::Book(book) = &event.body { book.seq.as_ref().and_then(Ident::as_number) } else { None });
+        let answer = match (&purpose, &outcome) {
+            (Purpose::Ask(channel, instrument, _), Ok(())) => session::Answer::given(&turn.events, *channel, instrument),
+            (_, Err(refusal)) if refusal.kind == ErrorKind::Rejected => session::Answer::Refused,
+            _ => session::Answer::Failed,
+        };
         let more = !turn.fetch.is_empty();
         for next in turn.fetch.drain(..) {
             self.urgent.push_back((purpose.clone(), next, true));
@@ -438,17 +442,15 @@ impl VenueActor {
         self.turn = turn;
         match (outcome, purpose) {
             (Ok(()), Purpose::Poll(key)) => self.polled(&request, &key, more),
-            (Ok(()), Purpose::Snapshot(instrument, answer)) => {
-                self.succeeded(&request);
-                drop(answer.send(Snapshot { instrument, seq }));
+            (outcome, Purpose::Ask(channel, instrument, sender)) => {
+                match outcome {
+                    Ok(()) => self.succeeded(&request),
+                    Err(refusal) => drop(self.react(now, &request, &refusal)),
+                }
+                // A connection that is gone meanwhile wants no answer.
+                drop(sender.send(Answered { channel, instrument, answer }));
             }
             (Err(refusal), Purpose::Poll(key)) => self.refused(now, &request, &key, &refusal),
-            (Err(refusal), Purpose::Snapshot(instrument, answer)) => {
-                self.react(now, &request, &refusal);
-                if refusal.kind != ErrorKind::Rejected {
-                    drop(answer.send(Snapshot { instrument, seq: None }));
-                }
-            }
         }
     }
 

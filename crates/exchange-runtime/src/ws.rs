@@ -7,8 +7,8 @@ use exchange_core::budget::Budget;
 use exchange_core::capture::Capture;
 use exchange_core::circuit::BackOff;
 use exchange_core::feed::Turn;
-use exchange_core::session::{Close, Happened};
-use exchange_core::{Event, Instrument, Market, Request, Session, Topic};
+use exchange_core::session::{Answer, Close, Happened};
+use exchange_core::{Channel, Event, Instrument, Market, Request, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,16 +23,18 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 const STABLE: Duration = Duration::from_mins(1);
 /// Frames that are decoded before their events go on: enough to hash side by side, few enough not to wait.
 const FRAMES_PER_BATCH: usize = 256;
-/// A book's snapshot that a connection wants fetched.
+/// What a connection wants asked by HTTP.
 pub(crate) struct Ask {
+    pub(crate) channel: Channel,
     pub(crate) request: Request,
-    pub(crate) answer: mpsc::UnboundedSender<Snapshot>,
+    pub(crate) answer: mpsc::UnboundedSender<Answered>,
 }
 
-/// What became of it: the snapshot's sequence number, or nothing.
-pub(crate) struct Snapshot {
+/// What became of it.
+pub(crate) struct Answered {
+    pub(crate) channel: Channel,
     pub(crate) instrument: Arc<Instrument>,
-    pub(crate) seq: Option<u64>,
+    pub(crate) answer: Answer,
 }
 
 /// One connection, over all its reconnects.
@@ -90,6 +92,7 @@ impl Connection {
                     continue;
                 }
                 End::Closed(Close::Silent) => "nothing arrived for too long".to_owned(),
+                End::Closed(Close::Stale) => "nothing arrives of what was subscribed to".to_owned(),
                 End::Broken(why) => why,
             };
             reconnects.increment(1);
@@ -140,6 +143,7 @@ impl Connection {
         let source = format!("ws {}", self.url);
         let mut turn = Turn::default();
         let (answer, mut answers) = mpsc::unbounded_channel();
+        let mut told = (0, 0);
         session.handle(self.shared.clock.now(), Happened::Opened { received: self.shared.clock.wall() }, &mut turn);
         let end = loop {
             if let Err(error) = self.carry_out(&mut turn, &mut socket, &answer).await {
@@ -148,6 +152,7 @@ impl Connection {
             if let Some(close) = session.close() {
                 break End::Closed(close);
             }
+            told = self.tell_silence(&session, told);
             let wake = self.shared.clock.until(session.wake_at());
             tokio::select! {
                 biased;
@@ -181,16 +186,14 @@ impl Connection {
                         break End::Broken(why);
                     }
                 }
-                Some(Snapshot { instrument, seq }) = answers.recv() => {
-                    let now = self.shared.clock.now();
-                    match seq {
-                        Some(seq) => session.snapshot(now, &instrument, seq),
-                        None => session.snapshot_failed(now, &instrument),
-                    }
+                Some(Answered { channel, instrument, answer }) = answers.recv() => {
+                    session.answered(self.shared.clock.now(), channel, &instrument, answer);
                 }
                 () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
             }
         };
+        // What was silent is lost now, which is said elsewhere.
+        self.shared.problem(&self.silence(), None);
         if !matches!(end, End::Stopped) {
             let mut gaps: Vec<Event> = Vec::new();
             session.lost(self.shared.clock.wall(), &mut gaps);
@@ -199,6 +202,23 @@ impl Connection {
         // The venue has at most a moment to say good-bye, too.
         let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close()).await;
         end
+    }
+
+    /// Makes known how many topics are silent though they should not be, and how many were begun anew for that. `told` is
+    /// what was made known before, and what is now comes back.
+    fn tell_silence(&self, session: &Session, told: (usize, u64)) -> (usize, u64) {
+        let now = (session.stale(), session.healed());
+        if now != told {
+            metrics::counter!("collector_resubscriptions_total", "venue" => self.shared.name().to_owned()).increment(now.1 - told.1);
+            let why = (now.0 > 0).then(|| format!("{} of its topics are silent and were begun anew", now.0));
+            self.shared.problem(&self.silence(), why);
+        }
+        now
+    }
+
+    /// What silent topics are called in the venue's health.
+    fn silence(&self) -> String {
+        format!("{} {} topics", self.market, self.url)
     }
 
     #[inline]
@@ -224,10 +244,10 @@ impl Connection {
         }
     }
 
-    async fn carry_out(&self, turn: &mut Turn, socket: &mut Box<dyn Socket>, answer: &mpsc::UnboundedSender<Snapshot>) -> Result<(), WsError> {
-        for request in turn.fetch.drain(..) {
+    async fn carry_out(&self, turn: &mut Turn, socket: &mut Box<dyn Socket>, answer: &mpsc::UnboundedSender<Answered>) -> Result<(), WsError> {
+        for (channel, request) in turn.ask.drain(..) {
             // The actor outlives its connections; when it ends, so does everything.
-            drop(self.asks.send(Ask { request, answer: answer.clone() }));
+            drop(self.asks.send(Ask { channel, request, answer: answer.clone() }));
         }
         if !turn.send.is_empty() {
             for frame in turn.send.drain(..) {

@@ -103,6 +103,11 @@ struct Net {
 
 const START: Time = Time::from_millis(1_763_640_000_000);
 
+/// A fetched book.
+fn snapshot(seq: u64) -> Answer {
+    Answer::Given { seq: Some(seq), evidence: Evidence::default() }
+}
+
 fn instrument(name: &str) -> Arc<Instrument> {
     Arc::new(Instrument::named(&"toy".into(), Market::Linear, name, None))
 }
@@ -150,7 +155,7 @@ impl Net {
                 _ => self.pings.push((self.now, frame)),
             }
         }
-        self.fetched.extend(turn.fetch.into_iter().map(|request| (self.now, request.target)));
+        self.fetched.extend(turn.ask.into_iter().map(|(_, request)| (self.now, request.target)));
         self.events.append(&mut turn.events);
         assert!(turn.controls.is_empty() && turn.resync.is_empty(), "the session sees to these itself");
     }
@@ -508,15 +513,17 @@ fn a_snapshot_that_is_too_old_is_asked_for_again() {
     let mut net = Net::ready(books(&["A"]), by_rest);
     net.frame(delta("A", 10));
     let book = instrument("A");
-    net.session.snapshot(net.now, &book, 8);
+    net.session.answered(net.now, Channel::Book, &book, snapshot(8));
     net.pass(2 * SECOND);
     assert_eq!(net.fetched.len(), 2, "the stream began behind 9");
-    net.session.snapshot_failed(net.now, &book);
+    net.session.answered(net.now, Channel::Book, &book, Answer::Failed);
     net.pass(3 * SECOND);
     assert_eq!(net.fetched.len(), 3, "nor is one that did not come given up");
-    net.session.snapshot(net.now, &book, 9);
-    net.pass(Duration::from_mins(1));
+    net.session.answered(net.now, Channel::Book, &book, snapshot(9));
+    net.pass(20 * SECOND);
     assert_eq!(net.fetched.len(), 3, "it joins");
+    net.pass(20 * SECOND);
+    assert_eq!(net.fetched.len(), 4, "but is the stream alive?");
 }
 
 #[test]
@@ -600,11 +607,39 @@ fn time_always_moves_on() {
                     let book = ["A", "B", "C"][rng.usize(0..3)];
                     net.frame(if rng.u8(0..5) == 0 { json!({"is": "snapshot", "of": book, "seq": seq}) } else { delta(book, seq) });
                 }
-                5 => net.session.snapshot(net.now, &instrument("A"), rng.u64(0..seq)),
-                6 => net.session.snapshot_failed(net.now, &instrument("B")),
+                5 => net.session.answered(net.now, Channel::Book, &instrument("A"), snapshot(rng.u64(0..seq))),
+                6 => net.session.answered(net.now, Channel::Book, &instrument("B"), Answer::Failed),
                 _ => {}
             }
         }
         assert!(net.now > START + Duration::from_mins(20), "seed {seed}: only {:?} passed", net.now.since(START));
     }
+}
+
+/// A stream that promises something every two seconds.
+fn promising(profile: &mut Profile) {
+    profile.stream = vec![toml::from_str("topic = \"t{symbol}\"\nmarkets = []\nchannels = []\ncadence = \"2s\"").unwrap()];
+}
+
+#[test]
+fn a_topic_that_breaks_its_promise_is_begun_anew_alone() {
+    let topics = vec![topic("a", &[Channel::Quote], Some("A")), topic("b", &[Channel::Trade], Some("A"))];
+    let mut net = Net::ready(topics, promising);
+    let began = net.now;
+    for _ in 0..50 {
+        net.pass(Duration::from_millis(100));
+        net.frame(json!({"is": "trade", "id": 1}));
+    }
+    let first: Vec<_> = net.sent.iter().map(|sent| (sent.on, sent.topics.clone())).collect();
+    assert_eq!(first[..2], [(false, vec!["a".to_owned()]), (true, vec!["a".to_owned()])]);
+    assert!(net.sent[0].at.since(began) <= 5 * SECOND, "within twice what was promised: {:?}", net.sent[0].at.since(began));
+    let gap = net
+        .events
+        .iter()
+        .find_map(|event| if let Body::Gap(gap) = &event.body { Some((event.instrument.venue_symbol.to_string(), gap.channel)) } else { None });
+    assert_eq!(gap, Some(("A".to_owned(), Channel::Quote)));
+    assert_eq!((net.session.close(), net.session.stale()), (None, 1));
+    assert!(net.sent.iter().all(|sent| sent.topics == ["a"]), "the other one is fine");
+    net.pass(Duration::from_mins(3));
+    assert_eq!(net.session.close(), Some(Close::Stale), "what begins anew and stays silent costs the connection");
 }

@@ -1,0 +1,482 @@
+//! Whether each subscription of a connection is alive, without a clock or a socket.
+//!
+//! A socket may be open and dead, a topic acknowledged and never sent. For each channel and instrument of a connection,
+//! this knows how often something comes: as the venue's description says (`cadence`), else as it learns. What is silent for
+//! twice that is looked at. Where the description promised a cadence, it is stale. Where it did not, a quiet market is no dead
+//! stream, and the venue's REST answer decides: it knows a trade that the stream never told, or its book changed between two
+//! answers while the stream said nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::canonical;
+use crate::event::{Body, CHANNELS, Channel, Event};
+use crate::instrument::Instrument;
+use crate::time::Time;
+
+/// How often something is expected where nothing is known.
+const UNKNOWN: Duration = Duration::from_secs(30);
+/// No cadence that is learned counts as shorter: streams come in bursts.
+const SHORTEST: Duration = Duration::from_secs(3);
+/// A quiet subscription is asked about less and less often, but not less often than this.
+const RAREST: Duration = Duration::from_hours(1);
+/// Intervals after which a cadence counts as learned.
+const LEARNED: u32 = 8;
+/// What the venue tells by REST may be on its way on the stream: so much patience before that counts.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// An answer that does not come by then is given up.
+const UNANSWERED: Duration = Duration::from_secs(60);
+/// How often one subscription is begun anew before the connection is.
+const HEALS: u32 = 3;
+/// How many are asked about at once: they share the venue's budget with everything else.
+const ASKED_AT_ONCE: usize = 4;
+/// Levels of a book by which two answers are compared.
+const LEVELS: usize = 5;
+
+/// What is to be done about a silent subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// The venue is to be asked by REST.
+    Ask(Channel, Arc<Instrument>),
+    /// It is stale: this topic is to be begun anew.
+    Stale {
+        /// The topic's place in the session.
+        topic: usize,
+        /// What is missed.
+        channel: Channel,
+        /// Of which instrument; all of the topic's, without one.
+        instrument: Option<Arc<Instrument>>,
+        /// When the last of it came.
+        since: Time,
+    },
+    /// Beginning it anew did not help: the connection is to be.
+    Reconnect,
+}
+
+/// What a REST answer says about a channel of an instrument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// The newest trade's time.
+    pub newest: Option<Time>,
+    /// Stands for the values, whenever they were asked for.
+    pub print: Option<u128>,
+}
+
+impl Evidence {
+    /// The evidence in an answer's events.
+    pub fn of(events: &[Event], channel: Channel, instrument: &Instrument) -> Self {
+        let about = |event: &&Event| event.body.channel().is_some_and(|c| c.same_kind(channel)) && event.instrument.venue_symbol == instrument.venue_symbol;
+        let mut all = events.iter().filter(about);
+        if channel == Channel::Trade {
+            let newest = all.filter_map(|event| event.time).max();
+            return Self { newest, print: newest.map(|time| time.micros().unsigned_abs().into()) };
+        }
+        Self { newest: None, print: all.next_back().map(print) }
+    }
+}
+
+/// Equal for equal values.
+fn print(event: &Event) -> u128 {
+    let mut event = Event { received: Time::EPOCH, time: None, ..event.clone() };
+    match &mut event.body {
+        Body::Book(book) => {
+            (book.seq, book.prev_seq, book.checksum) = (None, None, None);
+            book.bids.truncate(LEVELS);
+            book.asks.truncate(LEVELS);
+        }
+        Body::Quote(quote) => quote.seq = None,
+        _ => {}
+    }
+    u128::from_le_bytes(canonical::id(&event).0)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Not subscribed to yet.
+    Idle,
+    /// Something comes as often as it should.
+    Fine,
+    /// Silent; nobody is asked before then.
+    Quiet(Time),
+    /// Silent; the venue was asked at that time.
+    Asked(Time),
+    /// Silent, though the venue knows more: that may be on its way until then.
+    Suspect(Time),
+    /// Begun anew; it has until then to speak.
+    Healing(Time),
+}
+
+#[derive(Debug)]
+struct Entry {
+    topic: usize,
+    channel: Channel,
+    instrument: Option<Arc<Instrument>>,
+    /// How often the venue promises something.
+    promised: Option<Duration>,
+    state: State,
+    last: Time,
+    /// The venue's own time of the newest event.
+    newest: Option<Time>,
+    /// The last answer's values, as long as the stream is silent.
+    print: Option<u128>,
+    /// Mean interval and mean deviation from it, in microseconds.
+    mean: i64,
+    deviation: i64,
+    intervals: u32,
+    pause: Duration,
+    heals: u32,
+}
+
+/// The subscriptions of one connection.
+#[derive(Debug, Default)]
+pub struct Liveness {
+    entries: Vec<Entry>,
+    /// Entries by channel and the venue's symbol; symbols of two markets on one connection share an entry.
+    places: [HashMap<Box<str>, usize, foldhash::fast::RandomState>; CHANNELS],
+    /// Entries of topics for all instruments, by channel.
+    all: [Option<usize>; CHANNELS],
+    next: Time,
+    period: Duration,
+    stale: usize,
+}
+
+#[expect(clippy::indexing_slicing, reason = "one slot a channel")]
+impl Liveness {
+    /// Nothing to watch.
+    pub fn new() -> Self {
+        Self { period: Duration::from_secs(1), next: Time::MAX, ..Self::default() }
+    }
+
+    /// Watches a channel of a topic. `askable` says whether REST can tell a quiet market from a dead stream.
+    pub fn watch(&mut self, topic: usize, channel: Channel, instrument: Option<Arc<Instrument>>, promised: Option<Duration>, askable: bool) {
+        if promised.is_none() && !askable {
+            return;
+        }
+        let place = self.entries.len();
+        match &instrument {
+            Some(instrument) => drop(self.places[channel.index()].insert(instrument.venue_symbol.clone(), place)),
+            None => self.all[channel.index()] = Some(place),
+        }
+        if let Some(promised) = promised {
+            self.period = self.period.min(promised / 4).max(Duration::from_millis(100));
+        }
+        self.entries.push(Entry {
+            topic,
+            channel,
+            instrument,
+            promised,
+            state: State::Idle,
+            last: Time::EPOCH,
+            newest: None,
+            print: None,
+            mean: 0,
+            deviation: 0,
+            intervals: 0,
+            pause: Duration::ZERO,
+            heals: 0,
+        });
+    }
+
+    /// A topic's subscription was sent: from now on it is expected to speak.
+    pub fn began(&mut self, now: Time, topic: usize) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.topic == topic && entry.state == State::Idle) {
+            (entry.state, entry.last) = (State::Fine, now);
+            self.next = self.next.min(now + self.period);
+        }
+    }
+
+    /// A topic is not subscribed to any more: it was refused.
+    pub fn ended(&mut self, topic: usize) {
+        self.entries.iter_mut().filter(|entry| entry.topic == topic).for_each(|entry| entry.state = State::Idle);
+    }
+
+    /// Takes note of what a frame gave. A frame is of one topic, so neighbours are mostly of one subscription.
+    #[inline]
+    pub fn heard(&mut self, now: Time, events: &[Event]) {
+        let mut before: Option<(usize, *const Instrument)> = None;
+        for event in events {
+            let Some(channel) = event.body.channel() else { continue };
+            let at = (channel.index(), Arc::as_ptr(&event.instrument));
+            if before.replace(at) == Some(at) && channel != Channel::Trade {
+                continue;
+            }
+            let own = self.places[at.0].get(&*event.instrument.venue_symbol).copied();
+            for place in [own, self.all[at.0]].into_iter().flatten() {
+                if let Some(entry) = self.entries.get_mut(place) {
+                    entry.heard(now, event.time);
+                }
+            }
+        }
+    }
+
+    /// When to look again.
+    pub fn next(&self) -> Time {
+        self.next
+    }
+
+    /// Which subscriptions are silent for too long; once for each time that something is to be done.
+    pub fn check(&mut self, now: Time) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if now < self.next || self.entries.is_empty() {
+            return findings;
+        }
+        self.next = now + self.period;
+        let mut asked = self.entries.iter().filter(|entry| matches!(entry.state, State::Asked(_))).count();
+        for entry in &mut self.entries {
+            findings.extend(entry.check(now, &mut asked));
+        }
+        self.stale = self.entries.iter().filter(|entry| matches!(entry.state, State::Healing(_))).count();
+        findings
+    }
+
+    /// The venue's REST answer to [`Finding::Ask`]; none if it could not be had.
+    pub fn answered(&mut self, now: Time, channel: Channel, instrument: &Instrument, evidence: Option<Evidence>) {
+        let place = self.places[channel.index()].get(&*instrument.venue_symbol).copied();
+        if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
+            entry.answered(now, evidence);
+        }
+    }
+
+    /// How many subscriptions are stale now.
+    pub fn stale(&self) -> usize {
+        self.stale
+    }
+}
+
+impl Entry {
+    #[inline]
+    fn heard(&mut self, now: Time, newest: Option<Time>) {
+        self.newest = self.newest.max(newest);
+        if self.state != State::Fine {
+            if self.state == State::Idle {
+                return;
+            }
+            (self.state, self.print, self.pause, self.heals) = (State::Fine, None, Duration::ZERO, 0);
+        } else if now > self.last {
+            // As for a network's round trips (RFC 6298).
+            let interval = now.micros() - self.last.micros();
+            if self.intervals == 0 {
+                (self.mean, self.deviation) = (interval, interval / 2);
+            } else {
+                self.deviation += ((interval - self.mean).abs() - self.deviation) / 4;
+                self.mean += (interval - self.mean) / 8;
+            }
+            self.intervals = self.intervals.saturating_add(1);
+        }
+        self.last = now;
+    }
+
+    /// How often something is expected.
+    fn cadence(&self) -> Duration {
+        if let Some(promised) = self.promised {
+            return promised;
+        }
+        if self.intervals < LEARNED {
+            return UNKNOWN;
+        }
+        Duration::from_micros(u64::try_from(self.mean + 2 * self.deviation).unwrap_or(0)).clamp(SHORTEST, RAREST)
+    }
+
+    fn check(&mut self, now: Time, asked: &mut usize) -> Option<Finding> {
+        let cadence = self.cadence();
+        match self.state {
+            // Half of the time for asking, half for deciding.
+            State::Fine if self.promised.is_none() && now >= self.last + cadence => self.ask(now, asked),
+            State::Fine if now >= self.last + 2 * cadence => Some(self.heal(now)),
+            State::Quiet(until) if now >= until => self.ask(now, asked),
+            State::Asked(since) if now >= since + UNANSWERED => {
+                self.state = State::Quiet(now + cadence);
+                None
+            }
+            State::Suspect(until) if now >= until => Some(self.heal(now)),
+            State::Healing(until) if now >= until && self.promised.is_some() => Some(self.heal(now)),
+            // It was begun anew; whether there was anything to tell since, the venue knows.
+            State::Healing(until) if now >= until => self.ask(now, asked),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, now: Time, asked: &mut usize) -> Option<Finding> {
+        let instrument = self.instrument.clone()?;
+        if *asked >= ASKED_AT_ONCE {
+            return None;
+        }
+        *asked += 1;
+        self.state = State::Asked(now);
+        Some(Finding::Ask(self.channel, instrument))
+    }
+
+    fn heal(&mut self, now: Time) -> Finding {
+        if self.heals >= HEALS {
+            self.heals = 0;
+            return Finding::Reconnect;
+        }
+        self.heals += 1;
+        self.state = State::Healing(now + (2 * self.cadence()).max(10 * ON_ITS_WAY));
+        Finding::Stale { topic: self.topic, channel: self.channel, instrument: self.instrument.clone(), since: self.last }
+    }
+
+    fn answered(&mut self, now: Time, evidence: Option<Evidence>) {
+        if !matches!(self.state, State::Asked(_)) {
+            return;
+        }
+        let cadence = self.cadence();
+        let Some(evidence) = evidence else {
+            self.state = State::Quiet(now + cadence);
+            return;
+        };
+        let knows_more = match (evidence.newest, self.newest) {
+            (Some(theirs), Some(ours)) => theirs > ours,
+            // Trades from before the subscription prove nothing, as long as they stay the same.
+            _ => false,
+        };
+        let changed = self.print.is_some() && evidence.print.is_some() && self.print != evidence.print;
+        self.print = evidence.print.or(self.print);
+        // The same answer is no news a second time.
+        self.newest = self.newest.max(evidence.newest);
+        if knows_more || changed {
+            self.state = State::Suspect(now + ON_ITS_WAY);
+            return;
+        }
+        self.pause = (self.pause * 2).clamp(cadence, RAREST);
+        self.state = State::Quiet(now + self.pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decimal::Decimal;
+    use crate::event::{Book, BookKind, Level, Trade};
+    use crate::instrument::Market;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const START: Time = Time::from_millis(1_763_640_000_000);
+
+    fn instrument() -> Arc<Instrument> {
+        Arc::new(Instrument::named(&"toy".into(), Market::Linear, "A", None))
+    }
+
+    fn trade(at: Time) -> Event {
+        let trade = Trade { trade_id: None, price: Decimal::ONE, size: Decimal::ONE, size_base: None, side: None };
+        Event::new(instrument(), at, Some(at), Body::Trade(trade))
+    }
+
+    fn book(price: i64, seq: u64) -> Event {
+        let bids = vec![Level { price: price.into(), size: Decimal::ONE }];
+        let book = Book { kind: BookKind::Snapshot, bids, asks: Vec::new(), seq: Some(seq.into()), prev_seq: None, checksum: None };
+        Event::new(instrument(), START, Some(START + Duration::from_secs(seq)), Body::Book(book))
+    }
+
+    fn watching(channel: Channel) -> Liveness {
+        let mut liveness = Liveness::new();
+        liveness.watch(0, channel, Some(instrument()), None, true);
+        liveness.began(START, 0);
+        liveness
+    }
+
+    /// Lets time pass second by second; what was found, and when.
+    fn pass(liveness: &mut Liveness, now: &mut Time, seconds: u64, mut rest: impl FnMut(Time) -> Option<Evidence>) -> Vec<(u64, Finding)> {
+        let mut all = Vec::new();
+        for _ in 0..seconds {
+            *now = *now + SECOND;
+            for finding in liveness.check(*now) {
+                if let Finding::Ask(channel, instrument) = &finding {
+                    liveness.answered(*now, *channel, instrument, rest(*now));
+                }
+                all.push((now.since(START).as_secs(), finding));
+            }
+        }
+        all
+    }
+
+    fn stale(found: &[(u64, Finding)]) -> Vec<u64> {
+        found.iter().filter(|(_, finding)| matches!(finding, Finding::Stale { .. })).map(|(at, _)| *at).collect()
+    }
+
+    #[test]
+    fn a_market_that_trades_once_an_hour_is_quiet_and_rarely_asked_about() {
+        let mut liveness = watching(Channel::Trade);
+        let (mut now, mut last, mut asked) = (START, START, 0);
+        for _ in 0..24 {
+            let found = pass(&mut liveness, &mut now, 3600, |_| Some(Evidence::of(&[trade(last)], Channel::Trade, &instrument())));
+            asked += found.len();
+            assert_eq!(stale(&found), [0; 0]);
+            last = now;
+            liveness.heard(now, &[trade(now)]);
+        }
+        assert!(asked < 24 * 8, "{asked} requests in a day");
+    }
+
+    #[test]
+    fn a_dead_stream_of_trades_is_found_within_two_cadences() {
+        let mut liveness = watching(Channel::Trade);
+        let mut now = START;
+        for _ in 0..20 {
+            now = now + 5 * SECOND;
+            liveness.heard(now, &[trade(now)]);
+            assert!(liveness.check(now).is_empty());
+        }
+        let died = now.since(START).as_secs();
+        let found = pass(&mut liveness, &mut now, 60, |now| Some(Evidence::of(&[trade(now)], Channel::Trade, &instrument())));
+        let first = stale(&found)[0];
+        assert!(first - died <= 2 * 6, "found after {} s", first - died);
+        assert_eq!(liveness.stale(), 1);
+        liveness.heard(now, &[trade(now)]);
+        liveness.check(now + 2 * SECOND);
+        assert_eq!(liveness.stale(), 0);
+    }
+
+    #[test]
+    fn a_trade_that_is_on_its_way_is_no_alarm() {
+        let mut liveness = watching(Channel::Trade);
+        let mut now = START;
+        let found = pass(&mut liveness, &mut now, 30, |now| Some(Evidence { newest: Some(now), print: Some(1) }));
+        assert!(matches!(found[..], [(30, Finding::Ask(..))]), "{found:?}");
+        assert!(pass(&mut liveness, &mut now, 1, |_| None).is_empty());
+        liveness.heard(now, &[trade(now)]);
+        assert!(stale(&pass(&mut liveness, &mut now, 20, |_| None)).is_empty());
+    }
+
+    #[test]
+    fn a_book_is_stale_if_it_changed_between_two_answers() {
+        for (second, expected) in [(1, 0), (2, 1)] {
+            let mut liveness = watching(Channel::Book);
+            let (mut now, mut asked) = (START, 0);
+            let found = pass(&mut liveness, &mut now, 100, |_| {
+                asked += 1;
+                // The number moves on with other books, too.
+                Some(Evidence::of(&[book(if asked == 1 { 1 } else { second }, asked)], Channel::Book, &instrument()))
+            });
+            assert_eq!(stale(&found).len(), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_never_speaks_again_costs_the_connection() {
+        let mut liveness = Liveness::new();
+        liveness.watch(0, Channel::Quote, None, Some(3 * SECOND), false);
+        let mut now = START;
+        assert!(pass(&mut liveness, &mut now, 60, |_| None).is_empty(), "not subscribed to yet");
+        liveness.began(now, 0);
+        let began = now.since(START).as_secs();
+        let found = pass(&mut liveness, &mut now, 120, |_| None);
+        let times: Vec<u64> = stale(&found).into_iter().map(|at| at - began).collect();
+        let given_up = found.iter().position(|(_, finding)| *finding == Finding::Reconnect).unwrap();
+        assert!(times[0] <= 7 && given_up == 3, "{times:?}");
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_given_up() {
+        let mut liveness = watching(Channel::Trade);
+        let mut asked = 0;
+        let mut now = START;
+        for _ in 0..400 {
+            now = now + SECOND;
+            asked += liveness.check(now).len();
+        }
+        assert!((3..6).contains(&asked), "{asked}");
+    }
+}
