@@ -3,9 +3,11 @@
 //! Only sequence numbers are watched here, not prices: a message that does not follow is a `gap`, whoever keeps the
 //! book. The rule is the venue's ([`Continuity`]); the state belongs to a connection and dies with it.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
-use crate::event::{Book, BookKind};
+use crate::event::{Body, Book, BookKind, Event, Ident};
 use crate::instrument::Instrument;
 use crate::profile::{BookPolicy, Continuity, SnapshotFrom};
 
@@ -29,6 +31,8 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Books {
     policy: BookPolicy,
+    /// Whether another connection carries the same books until this one takes over: none of them begins here.
+    taking_over: bool,
     /// By market and the venue's symbol.
     states: [HashMap<Box<str>, State, foldhash::fast::RandomState>; 4],
 }
@@ -47,7 +51,7 @@ struct State {
 impl Books {
     /// No books yet.
     pub fn new(policy: BookPolicy) -> Self {
-        Self { policy, states: Default::default() }
+        Self { policy, taking_over: false, states: Default::default() }
     }
 
     /// Takes note of a message.
@@ -56,22 +60,15 @@ impl Books {
         if self.policy.continuity == Continuity::None {
             return Verdict::Follows;
         }
-        let Some(seq) = book.seq.as_ref().and_then(crate::event::Ident::as_number) else { return Verdict::Follows };
-        let prev = match self.policy.continuity {
-            Continuity::PrevSeq => match book.prev_seq.as_ref().and_then(crate::event::Ident::as_number) {
-                Some(prev) => prev,
-                None if book.kind == BookKind::Snapshot => seq,
-                None => return Verdict::Follows,
-            },
-            _ => seq.wrapping_sub(1),
-        };
+        let Some((prev, seq)) = self.policy.continuity.range(book) else { return Verdict::Follows };
         let states = &mut self.states[instrument.market.index()];
         let Some(state) = states.get_mut(&*instrument.venue_symbol) else {
             if book.kind == BookKind::Snapshot || self.policy.snapshot == SnapshotFrom::Rest {
                 states.insert(instrument.venue_symbol.clone(), State { last: seq, start: prev, broken: false });
             }
             // A delta before the stream's snapshot says nothing: the snapshot replaces whatever came before.
-            return if book.kind == BookKind::Delta && self.policy.snapshot == SnapshotFrom::Rest { Verdict::First } else { Verdict::Follows };
+            let begins = book.kind == BookKind::Delta && self.policy.snapshot == SnapshotFrom::Rest && !self.taking_over;
+            return if begins { Verdict::First } else { Verdict::Follows };
         };
         if book.kind == BookKind::Snapshot {
             *state = State { last: seq, start: prev, broken: false };
@@ -99,9 +96,65 @@ impl Books {
         Verdict::Broken { from, to: seq }
     }
 
+    /// Another connection carries the same books: until [`Books::take_over`], none of them begins here.
+    pub fn wait(&mut self) {
+        self.taking_over = true;
+    }
+
+    /// The other connection has ended. Of `held`, the book events that came here meanwhile, only those are left that go on
+    /// from where that one ended, by its `books`; and whole again where they do not join. Returned are the instruments
+    /// whose book must begin anew.
+    pub fn take_over(&mut self, before: &Self, held: &mut Vec<Event>) -> Vec<Arc<Instrument>> {
+        self.taking_over = false;
+        let mut known: HashMap<(usize, Box<str>), Option<bool>, foldhash::fast::RandomState> = HashMap::default();
+        let mut anew = Vec::new();
+        for event in &*held {
+            let Body::Book(book) = &event.body else { continue };
+            let key = (event.instrument.market.index(), event.instrument.venue_symbol.clone());
+            if known.contains_key(&key) {
+                continue;
+            }
+            let last = before.states[key.0].get(&*key.1).filter(|state| !state.broken).map(|state| state.last);
+            let range = self.policy.continuity.range(book);
+            // The first message here decides: either the other connection had what comes before it, or not.
+            let joins = last.zip(range).map(|(last, (prev, _))| prev <= last);
+            if joins != Some(true) && book.kind == BookKind::Delta && self.policy.continuity != Continuity::None {
+                anew.push(event.instrument.clone());
+            }
+            known.insert(key, joins);
+        }
+        held.retain(|event| {
+            let Body::Book(book) = &event.body else { return true };
+            let key = (event.instrument.market.index(), event.instrument.venue_symbol.clone());
+            if known.get(&key) != Some(&Some(true)) {
+                return true;
+            }
+            let last = before.states[key.0].get(&*key.1).map_or(0, |state| state.last);
+            book.kind == BookKind::Delta && self.policy.continuity.range(book).is_none_or(|(_, seq)| seq > last)
+        });
+        anew
+    }
+
     /// Whether a fetched snapshot joins what the stream has sent since it was asked for; if not, it is too old.
     pub fn joins(&self, instrument: &Instrument, snapshot_seq: u64) -> bool {
         self.states[instrument.market.index()].get(&*instrument.venue_symbol).is_none_or(|state| snapshot_seq >= state.start)
+    }
+}
+
+impl Continuity {
+    /// What a message follows, and its own number; nothing where it cannot be told.
+    fn range(self, book: &Book) -> Option<(u64, u64)> {
+        let seq = book.seq.as_ref().and_then(Ident::as_number)?;
+        let prev = match self {
+            Self::None => return None,
+            Self::PrevSeq => match book.prev_seq.as_ref().and_then(Ident::as_number) {
+                Some(prev) => prev,
+                None if book.kind == BookKind::Snapshot => seq,
+                None => return None,
+            },
+            Self::Increment => seq.wrapping_sub(1),
+        };
+        Some((prev, seq))
     }
 }
 
@@ -235,5 +288,43 @@ mod tests {
                 assert_eq!(breaks(continuity, snapshot, &arrived), holes.len(), "seed {seed}, {continuity:?}, {snapshot:?}");
             }
         }
+    }
+
+    fn event(seq: u64, kind: BookKind, of: &Instrument) -> Event {
+        let body = Body::Book(message(kind, seq, Some(seq - 1)));
+        Event::new(Arc::new(of.clone()), crate::time::Time::EPOCH, None, body)
+    }
+
+    #[test]
+    fn another_connection_takes_over_without_a_seam() {
+        for snapshot in [SnapshotFrom::Stream, SnapshotFrom::Rest] {
+            let (mut old, btc) = books(Continuity::PrevSeq, snapshot);
+            let (mut new, _) = books(Continuity::PrevSeq, snapshot);
+            let first = if snapshot == SnapshotFrom::Stream { BookKind::Snapshot } else { BookKind::Delta };
+            old.follow(&btc, &message(BookKind::Snapshot, 5, None));
+            (6..=10).for_each(|seq| drop(old.follow(&btc, &message(BookKind::Delta, seq, Some(seq - 1)))));
+            new.wait();
+            let mut held: Vec<Event> = (8..=12).map(|seq| event(seq, if seq == 8 { first } else { BookKind::Delta }, &btc)).collect();
+            for event in &held {
+                let Body::Book(book) = &event.body else { unreachable!() };
+                assert_eq!(new.follow(&btc, book), Verdict::Follows, "a book does not begin while another connection has it");
+            }
+            assert!(new.take_over(&old, &mut held).is_empty());
+            let seqs: Vec<u64> =
+                held.iter().filter_map(|event| if let Body::Book(book) = &event.body { book.seq.as_ref()?.as_number() } else { None }).collect();
+            assert_eq!(seqs, [11, 12]);
+            assert_eq!(new.follow(&btc, &message(BookKind::Delta, 13, Some(12))), Verdict::Follows);
+        }
+    }
+
+    #[test]
+    fn what_does_not_join_begins_anew() {
+        let (old, btc) = books(Continuity::PrevSeq, SnapshotFrom::Rest);
+        let (mut new, _) = books(Continuity::PrevSeq, SnapshotFrom::Rest);
+        let mut held = vec![event(8, BookKind::Delta, &btc), event(9, BookKind::Delta, &btc)];
+        assert_eq!(new.take_over(&old, &mut held).len(), 1, "the other connection knew nothing of it");
+        assert_eq!(held.len(), 2);
+        let mut held = vec![event(8, BookKind::Snapshot, &btc)];
+        assert!(new.take_over(&old, &mut held).is_empty() && held.len() == 1, "a snapshot is a beginning");
     }
 }

@@ -113,6 +113,11 @@ impl Feed {
         &self.books
     }
 
+    /// The same, to be changed.
+    pub(crate) fn books_mut(&mut self) -> &mut Books {
+        &mut self.books
+    }
+
     /// Decodes a WebSocket frame.
     #[inline]
     pub fn frame(&mut self, received: Time, url: &str, payload: &[u8], turn: &mut Turn) {

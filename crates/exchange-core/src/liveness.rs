@@ -27,7 +27,7 @@ const LEARNED: u32 = 8;
 /// What the venue tells by REST may be on its way on the stream: so much patience before that counts.
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// An answer that does not come by then is given up.
-const UNANSWERED: Duration = Duration::from_secs(60);
+const UNANSWERED: Duration = Duration::from_mins(1);
 /// How often one subscription is begun anew before the connection is.
 const HEALS: u32 = 3;
 /// How many are asked about at once: they share the venue's budget with everything else.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::book::Books;
 use crate::budget::Budget;
 use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
 use crate::exchange::{Control, Op};
@@ -24,8 +25,14 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 const ATTEMPTS: u32 = 3;
 /// A book's snapshot is not asked for more often than this.
 const RESYNC_PAUSE: Duration = Duration::from_secs(1);
-/// Planned reconnects happen at this share of the venue's limit, so that it never ends a connection by surprise.
+/// Another connection is to take over at this share of the venue's limit,
+const RELIEF_SHARE: f64 = 0.9;
+/// and this one ends at that, so that the venue never ends it by surprise.
 const LIFE_SHARE: f64 = 0.95;
+/// So long both carry the same topics: what is on its way on one has come on the other.
+const OVERLAP: Duration = Duration::from_secs(2);
+/// So many book events are held back at most while another connection carries the books.
+const HELD: usize = 1 << 16;
 
 /// What the shell tells.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +124,11 @@ pub struct Session {
     /// Books whose snapshot must be asked for again, and when.
     later: BTreeMap<Time, Vec<Arc<Instrument>>>,
     liveness: Liveness,
+    /// Book events that wait until another connection, which carries the same books, has ended.
+    held: Option<Vec<Event>>,
+    /// Whether it carried its topics beside the other one for long enough.
+    overlapped: bool,
+    relief_due: bool,
     refused: u64,
     healed: u64,
 }
@@ -147,6 +159,9 @@ impl Session {
             resynced: HashMap::new(),
             later: BTreeMap::new(),
             liveness,
+            held: None,
+            overlapped: false,
+            relief_due: false,
             refused: 0,
             healed: 0,
         }
@@ -172,9 +187,31 @@ impl Session {
         self.liveness.stale()
     }
 
-    /// Whether every topic is subscribed to or refused.
-    pub fn is_settled(&self) -> bool {
-        self.outbox.is_empty() && self.sent.is_empty()
+    /// Whether the connection comes near the venue's time limit: time for another one to take over.
+    pub fn wants_relief(&self) -> bool {
+        self.relief_due
+    }
+
+    /// This connection relieves another one: until [`Session::take_over`], both carry the same topics.
+    pub fn relieve(&mut self) {
+        self.feed.books_mut().wait();
+        self.held = Some(Vec::new());
+    }
+
+    /// Whether every topic is served or refused, and was so for long enough that the other connection can end.
+    pub fn can_take_over(&self) -> bool {
+        self.outbox.is_empty() && self.sent.is_empty() && self.overlapped
+    }
+
+    /// The connection that this one relieves has ended. What it had not told of the books is told now.
+    pub fn take_over(&mut self, now: Time, before: Option<&Self>, turn: &mut Turn) {
+        let Some(mut held) = self.held.take() else { return };
+        let nothing = Books::default();
+        let anew = self.feed.books_mut().take_over(before.map_or(&nothing, |before| before.feed.books()), &mut held);
+        turn.events.append(&mut held);
+        for instrument in anew {
+            self.resync(now, instrument, turn);
+        }
     }
 
     /// Whether the connection should be closed, and why.
@@ -186,11 +223,15 @@ impl Session {
     pub fn wake_at(&self) -> Time {
         let ws = &self.policy;
         let mut at = (self.last_frame + ws.silence).min(self.liveness.next());
+        if self.held.is_some() && !self.overlapped {
+            at = at.min(self.opened + OVERLAP);
+        }
         if ws.ping.is_some() {
             at = at.min(self.next_ping);
         }
         if let Some(life) = ws.life {
-            at = at.min(self.opened + life.mul_f64(LIFE_SHARE));
+            let relief = self.opened + life.mul_f64(RELIEF_SHARE);
+            at = at.min(if self.relief_due { self.opened + life.mul_f64(LIFE_SHARE) } else { relief });
         }
         if !self.outbox.is_empty() {
             at = at.min(self.next_frame.unwrap_or(self.opened));
@@ -212,6 +253,9 @@ impl Session {
                 let start = turn.events.len();
                 self.feed.frame(received, &self.url, payload, turn);
                 self.liveness.heard(now, turn.events.get(start..).unwrap_or_default());
+                if self.held.is_some() {
+                    self.hold(start, turn);
+                }
                 if turn.controls.is_empty() && turn.resync.is_empty() {
                     return;
                 }
@@ -226,6 +270,17 @@ impl Session {
             Happened::Woken => {}
         }
         self.tend(now, turn);
+    }
+
+    /// Holds back the book events of a frame.
+    #[cold]
+    fn hold(&mut self, start: usize, turn: &mut Turn) {
+        let Some(held) = &mut self.held else { return };
+        held.extend(turn.events.extract_if(start.., |event| matches!(event.body, Body::Book(_))));
+        if held.len() > HELD {
+            // The other connection has not ended for very long: repeats are harmless, memory is not.
+            turn.events.extend(self.held.take().into_iter().flatten());
+        }
     }
 
     /// What [`Turn::ask`] asked for was answered, and the answer's events were passed on; or there is no answer.
@@ -452,8 +507,12 @@ impl Session {
         if now >= self.last_frame + ws.silence {
             self.close = Some(Close::Silent);
         }
-        if ws.life.is_some_and(|life| now >= self.opened + life.mul_f64(LIFE_SHARE)) {
-            self.close = Some(Close::Expected);
+        self.overlapped = now >= self.opened + OVERLAP;
+        if let Some(life) = ws.life {
+            self.relief_due = now >= self.opened + life.mul_f64(RELIEF_SHARE);
+            if now >= self.opened + life.mul_f64(LIFE_SHARE) {
+                self.close = Some(Close::Expected);
+            }
         }
         if let Some(ping) = &ws.ping
             && now >= self.next_ping

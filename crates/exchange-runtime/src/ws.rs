@@ -10,7 +10,7 @@ use exchange_core::feed::Turn;
 use exchange_core::session::{Answer, Close, Happened};
 use exchange_core::{Channel, Event, Instrument, Market, Request, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
@@ -50,8 +50,24 @@ pub(crate) struct Connection {
     pub(crate) seed: u64,
 }
 
+/// What two connections of which one relieves the other tell each other.
+#[derive(Default)]
+struct Post {
+    /// The venue's time limit is near.
+    due: Notify,
+    /// The other one may end.
+    ready: Notify,
+    /// The other one is ready: this one ends.
+    relieved: Notify,
+    /// The other one has ended, and this is what it knew.
+    before: Mutex<Option<Session>>,
+    over: Notify,
+}
+
 /// Why a connection ended.
 enum End {
+    /// Another one carries its topics.
+    Relieved,
     /// Everything ends.
     Stopped,
     /// The session asked for it.
@@ -75,7 +91,7 @@ impl Connection {
                 Ok(socket) => {
                     self.shared.problem(&problem, None);
                     self.shared.health().connections += 1;
-                    let end = self.serve(socket).await;
+                    let end = self.serve_in_turns(socket).await;
                     self.shared.health().connections -= 1;
                     end
                 }
@@ -85,7 +101,7 @@ impl Connection {
                 pauses.reset();
             }
             let why = match end {
-                End::Stopped => return,
+                End::Stopped | End::Relieved => return,
                 // A planned reconnect is no fault, and does not wait.
                 End::Closed(Close::Expected) => {
                     pauses.reset();
@@ -107,7 +123,8 @@ impl Connection {
     }
 
     /// Waits until the venue allows another connection; `false` if everything ends first.
-    async fn may_connect(&mut self) -> bool {
+    async fn may_connect(&self) -> bool {
+        let mut stop = self.stop.clone();
         loop {
             if *self.stop.borrow() {
                 return false;
@@ -117,16 +134,17 @@ impl Connection {
             let Err(at) = spent else { return true };
             tokio::select! {
                 () = tokio::time::sleep(self.shared.clock.until(at)) => {}
-                () = stopped(&mut self.stop) => return false,
+                () = stopped(&mut stop) => return false,
             }
         }
     }
 
-    async fn connect(&mut self) -> Result<Box<dyn Socket>, String> {
+    async fn connect(&self) -> Result<Box<dyn Socket>, String> {
+        let mut stop = self.stop.clone();
         let headers: Vec<(String, String)> = self.shared.venue.profile.headers.clone().into_iter().collect();
         let failed = tokio::select! {
             biased;
-            () = stopped(&mut self.stop) => return Err("stopped".to_owned()),
+            () = stopped(&mut stop) => return Err("stopped".to_owned()),
             connected = self.shared.outside.net.connect(&self.url, &headers) => match connected {
                 Ok(socket) => return Ok(socket),
                 Err(failure) => failure,
@@ -137,8 +155,65 @@ impl Connection {
         Err(failed.message)
     }
 
-    async fn serve(&mut self, mut socket: Box<dyn Socket>) -> End {
+    /// Serves a connection and, before the venue's time limit ends it, opens the next one, which carries the same topics
+    /// before this one ends: nothing is missed between them, and what both bring goes out once.
+    async fn serve_in_turns(&self, socket: Box<dyn Socket>) -> End {
+        let mut post = Arc::new(Post::default());
+        let mut serving = Box::pin(self.serve(socket, post.clone(), false));
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut serving => return end,
+                () = post.due.notified() => {}
+            }
+            let next = Arc::new(Post::default());
+            let open = async {
+                loop {
+                    if !self.may_connect().await {
+                        return None;
+                    }
+                    match self.connect().await {
+                        Ok(socket) => return Some(socket),
+                        Err(why) => tracing::warn!(venue = self.shared.name(), url = self.url, "the next connection cannot be opened yet: {why}"),
+                    }
+                    tokio::time::sleep(RECONNECT.1).await;
+                }
+            };
+            let opened = tokio::select! {
+                biased;
+                end = &mut serving => return end,
+                opened = open => opened,
+            };
+            let Some(socket) = opened else { return serving.await };
+            let mut relieving = Box::pin(self.serve(socket, next.clone(), true));
+            tokio::select! {
+                biased;
+                end = &mut serving => {
+                    if matches!(end, End::Stopped) {
+                        return relieving.await;
+                    }
+                    // It broke before it was relieved: its gaps are told, and the next one goes on.
+                }
+                // The next one broke: another is opened when this one ends.
+                _ = &mut relieving => return serving.await,
+                () = next.ready.notified() => {
+                    post.relieved.notify_one();
+                    serving.await;
+                }
+            }
+            *next.before.lock().unwrap_or_else(PoisonError::into_inner) = post.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+            next.over.notify_one();
+            (post, serving) = (next, relieving);
+        }
+    }
+
+    async fn serve(&self, mut socket: Box<dyn Socket>, post: Arc<Post>, relieves: bool) -> End {
         let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, self.topics.clone());
+        if relieves {
+            session.relieve();
+        }
+        let (mut due_told, mut ready_told) = (false, !relieves);
+        let mut stop = self.stop.clone();
         let conn = self.numbers.next();
         let source = format!("ws {}", self.url);
         let mut turn = Turn::default();
@@ -153,10 +228,23 @@ impl Connection {
                 break End::Closed(close);
             }
             told = self.tell_silence(&session, told);
+            if session.wants_relief() && !due_told {
+                due_told = true;
+                post.due.notify_one();
+            }
+            if !ready_told && session.can_take_over() {
+                ready_told = true;
+                post.ready.notify_one();
+            }
             let wake = self.shared.clock.until(session.wake_at());
             tokio::select! {
                 biased;
-                () = stopped(&mut self.stop) => break End::Stopped,
+                () = stopped(&mut stop) => break End::Stopped,
+                () = post.relieved.notified() => break End::Relieved,
+                () = post.over.notified() => {
+                    let before = post.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    session.take_over(self.shared.clock.now(), before.as_ref(), &mut turn);
+                }
                 message = socket.next() => {
                     let mut next = message;
                     let mut frames = 0;
@@ -194,7 +282,9 @@ impl Connection {
         };
         // What was silent is lost now, which is said elsewhere.
         self.shared.problem(&self.silence(), None);
-        if !matches!(end, End::Stopped) {
+        if matches!(end, End::Relieved) {
+            *post.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+        } else if !matches!(end, End::Stopped) {
             let mut gaps: Vec<Event> = Vec::new();
             session.lost(self.shared.clock.wall(), &mut gaps);
             self.shared.deliver(&mut gaps, 0).await;
