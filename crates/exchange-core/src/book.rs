@@ -292,7 +292,8 @@ mod tests {
 
     fn event(seq: u64, kind: BookKind, of: &Instrument) -> Event {
         let body = Body::Book(message(kind, seq, Some(seq - 1)));
-        Event::new(Arc::new(of.clone()), crate::time::Time::EPOCH, None, body)
+        let of = Instrument::named(&of.venue, of.market, &of.venue_symbol, None);
+        Event::new(Arc::new(of), crate::time::Time::EPOCH, None, body)
     }
 
     #[test]
@@ -302,7 +303,9 @@ mod tests {
             let (mut new, _) = books(Continuity::PrevSeq, snapshot);
             let first = if snapshot == SnapshotFrom::Stream { BookKind::Snapshot } else { BookKind::Delta };
             old.follow(&btc, &message(BookKind::Snapshot, 5, None));
-            (6..=10).for_each(|seq| drop(old.follow(&btc, &message(BookKind::Delta, seq, Some(seq - 1)))));
+            for seq in 6..=10 {
+                old.follow(&btc, &message(BookKind::Delta, seq, Some(seq - 1)));
+            }
             new.wait();
             let mut held: Vec<Event> = (8..=12).map(|seq| event(seq, if seq == 8 { first } else { BookKind::Delta }, &btc)).collect();
             for event in &held {

@@ -25,10 +25,10 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 const ATTEMPTS: u32 = 3;
 /// A book's snapshot is not asked for more often than this.
 const RESYNC_PAUSE: Duration = Duration::from_secs(1);
-/// Another connection is to take over at this share of the venue's limit,
-const RELIEF_SHARE: f64 = 0.9;
-/// and this one ends at that, so that the venue never ends it by surprise.
+/// Connections end at this share of the venue's limit, so that the venue never ends them by surprise.
 const LIFE_SHARE: f64 = 0.95;
+/// Another one is to take over so long before the limit: a part of it, but time enough to open one.
+const RELIEF: (f64, Duration) = (0.1, Duration::from_mins(1));
 /// So long both carry the same topics: what is on its way on one has come on the other.
 const OVERLAP: Duration = Duration::from_secs(2);
 /// So many book events are held back at most while another connection carries the books.
@@ -230,7 +230,7 @@ impl Session {
             at = at.min(self.next_ping);
         }
         if let Some(life) = ws.life {
-            let relief = self.opened + life.mul_f64(RELIEF_SHARE);
+            let relief = self.opened + relief(life);
             at = at.min(if self.relief_due { self.opened + life.mul_f64(LIFE_SHARE) } else { relief });
         }
         if !self.outbox.is_empty() {
@@ -310,7 +310,7 @@ impl Session {
                 if !told.insert((*channel, instrument.market, instrument.venue_symbol.clone())) {
                     continue;
                 }
-                events.push(self.missed(*channel, instrument, last, received));
+                events.push(missed(*channel, instrument, last, received));
             }
         }
     }
@@ -454,7 +454,7 @@ impl Session {
                     self.healed += 1;
                     self.begin_anew(topic);
                     let instrument = instrument.unwrap_or_else(|| self.all());
-                    turn.events.push(self.missed(channel, &instrument, self.wall(since), self.wall(now)));
+                    turn.events.push(missed(channel, &instrument, self.wall(since), self.wall(now)));
                 }
                 Finding::Reconnect => self.close = Some(Close::Stale),
             }
@@ -464,13 +464,6 @@ impl Session {
     /// All instruments of the market.
     fn all(&self) -> Arc<Instrument> {
         Arc::new(Instrument::named(self.feed.venue().catalog.venue(), self.feed.market(), "*", None))
-    }
-
-    /// A gap from `since` on, that was noticed at `received`.
-    fn missed(&self, channel: Channel, instrument: &Arc<Instrument>, since: Time, received: Time) -> Event {
-        let from = u64::try_from(since.micros()).ok().map(Ident::Number);
-        let gap = Gap { channel, reason: GapReason::Disconnect, from, to: None };
-        Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap)))
     }
 
     /// Makes a book begin anew.
@@ -509,7 +502,7 @@ impl Session {
         }
         self.overlapped = now >= self.opened + OVERLAP;
         if let Some(life) = ws.life {
-            self.relief_due = now >= self.opened + life.mul_f64(RELIEF_SHARE);
+            self.relief_due = now >= self.opened + relief(life);
             if now >= self.opened + life.mul_f64(LIFE_SHARE) {
                 self.close = Some(Close::Expected);
             }
@@ -560,6 +553,18 @@ impl Session {
             }
         }
     }
+}
+
+/// When another connection is to take over.
+fn relief(life: Duration) -> Duration {
+    life.saturating_sub(life.mul_f64(RELIEF.0).max(RELIEF.1)).max(life / 2)
+}
+
+/// A gap from `since` on, that was noticed at `received`.
+fn missed(channel: Channel, instrument: &Arc<Instrument>, since: Time, received: Time) -> Event {
+    let from = u64::try_from(since.micros()).ok().map(Ident::Number);
+    let gap = Gap { channel, reason: GapReason::Disconnect, from, to: None };
+    Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap)))
 }
 
 /// What there is to watch of a connection's topics.
