@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use exchange_core::Event;
 use tokio::sync::Notify;
 
+use crate::faults::Faults;
 use crate::wire::Route;
 
 /// The most topics that a venue has for one instrument.
@@ -104,6 +106,8 @@ pub(crate) struct Conn {
     pub(crate) route: Route,
     /// Names that it subscribed to, served or silent, and the topics behind them.
     pub(crate) names: BTreeMap<String, Vec<Target>>,
+    /// The venue, and the path that it was opened at.
+    place: (String, String),
     pending: Vec<Item>,
 }
 
@@ -116,8 +120,16 @@ pub(crate) enum Target {
     Array(ArrayTopic),
 }
 
+/// A subscription that is acknowledged and not served.
+#[derive(Debug)]
+struct Silenced {
+    id: ConnId,
+    name: String,
+    until: Option<Duration>,
+}
+
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     conns: Vec<Option<Conn>>,
     topics: Vec<[Vec<ConnId>; SLOTS]>,
@@ -128,16 +140,40 @@ pub(crate) struct Hub {
     pub(crate) telling: bool,
     /// Pushes handed to connections.
     pub(crate) served: u64,
+    faults: Arc<Faults>,
+    /// How long ago the start was.
+    since: Duration,
+    silenced: Vec<Silenced>,
 }
 
 impl Hub {
-    pub(crate) fn new(instruments: usize, telling: bool) -> Self {
-        Self { topics: (0..instruments).map(|_| Default::default()).collect(), telling, ..Self::default() }
+    pub(crate) fn new(instruments: usize, telling: bool, faults: Arc<Faults>) -> Self {
+        Self {
+            conns: Vec::new(),
+            topics: (0..instruments).map(|_| Default::default()).collect(),
+            arrays: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            telling,
+            served: 0,
+            faults,
+            since: Duration::ZERO,
+            silenced: Vec::new(),
+        }
     }
 
-    pub(crate) fn open(&mut self, route: Route) -> (ConnId, Arc<Queue>) {
+    /// So long ago was the start: what was silent until then is served from now on.
+    pub(crate) fn at(&mut self, since: Duration) {
+        self.since = since;
+        while let Some(over) = self.silenced.iter().position(|silenced| silenced.until.is_some_and(|until| since >= until)) {
+            let Silenced { id, name, .. } = self.silenced.swap_remove(over);
+            let targets = self.conn(id).and_then(|conn| conn.names.get(&name)).cloned().unwrap_or_default();
+            self.listen(id, targets);
+        }
+    }
+
+    pub(crate) fn open(&mut self, route: Route, venue: &str, path: &str) -> (ConnId, Arc<Queue>) {
         let queue = Arc::new(Queue::default());
-        let conn = Conn { queue: queue.clone(), route, names: BTreeMap::new(), pending: Vec::new() };
+        let conn = Conn { queue: queue.clone(), route, names: BTreeMap::new(), place: (venue.into(), path.into()), pending: Vec::new() };
         let free = self.conns.iter().position(Option::is_none);
         let id = free.unwrap_or(self.conns.len());
         match free.and_then(|free| self.conns.get_mut(free)) {
@@ -174,24 +210,34 @@ impl Hub {
         }
     }
 
-    /// Subscribes; `false` if that name is subscribed to already.
+    /// Subscribes; `false` if nothing is to be pushed for it: that name is subscribed to already, or is to be silent.
     pub(crate) fn subscribe(&mut self, id: ConnId, name: &str, targets: Vec<Target>) -> bool {
         let Some(conn) = self.conns.get_mut(id).and_then(Option::as_mut) else { return false };
         if conn.names.contains_key(name) {
             return false;
         }
         conn.names.insert(name.into(), targets.clone());
+        let (venue, path) = &conn.place;
+        if let Some(silence) = self.faults.subscription(venue, path, name, self.since) {
+            self.silenced.push(Silenced { id, name: name.into(), until: silence.until });
+            return false;
+        }
+        self.listen(id, targets);
+        true
+    }
+
+    fn listen(&mut self, id: ConnId, targets: Vec<Target>) {
         for target in targets {
             if let Some(listeners) = self.listeners(target) {
                 listeners.push(id);
             }
         }
-        true
     }
 
     /// Unsubscribes; `false` if that name was not subscribed to.
     pub(crate) fn unsubscribe(&mut self, id: ConnId, name: &str) -> bool {
         let Some(targets) = self.conns.get_mut(id).and_then(Option::as_mut).and_then(|conn| conn.names.remove(name)) else { return false };
+        self.silenced.retain(|silenced| silenced.id != id || silenced.name != name);
         for target in targets {
             let Some(listeners) = self.listeners(target) else { continue };
             if let Some(at) = listeners.iter().position(|listener| *listener == id) {

@@ -18,11 +18,13 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod binance;
+mod body;
 mod book;
 mod bybit;
 mod config;
 pub mod faults;
 mod hub;
+mod line;
 mod listing;
 mod market;
 mod num;

@@ -156,6 +156,9 @@ pub(crate) struct Inst {
     pub(crate) key: u64,
     /// The minute that the market began in.
     pub(crate) born: i64,
+    /// How far the venue's clock is ahead of the market's, in milliseconds: all that happens is stamped by it. Candles and fundings
+    /// keep to the market's.
+    pub(crate) shift: i64,
     numbering: Numbering,
     /// Whether one push carries all figures.
     whole: bool,
@@ -184,6 +187,7 @@ impl Inst {
             mark_scale,
             key,
             born: now.div_euclid(MINUTE) * MINUTE,
+            shift: 0,
             numbering: wire.numbering(listing.market),
             whole: wire.one_ticker_has_all(listing.market),
             handle,
@@ -289,7 +293,7 @@ impl Inst {
             }
             Step::Top => {
                 self.book.move_top(self.numbering, rng, changes);
-                self.quote_time = now;
+                self.quote_time = now + self.shift;
                 tell(self, &Moved::Book(changes));
             }
             Step::Trade => {
@@ -355,7 +359,7 @@ impl Inst {
         let price = best.map_or(self.live.last, |(price, _)| price);
         let size = lots(rng);
         // Executed a little before it is told.
-        let trade = Trade { id: self.live.last_id + 1, price, size, side: taker, time: now - rng.i64(0..5), seq };
+        let trade = Trade { id: self.live.last_id + 1, price, size, side: taker, time: now + self.shift - rng.i64(0..5), seq };
         let turnover = self.turnover(price, size);
         let live = &mut self.live;
         live.last_id += 1;
@@ -404,7 +408,7 @@ impl Inst {
             bid_size: bid.1,
             ask: ask.0,
             ask_size: ask.1,
-            time: now,
+            time: now + self.shift,
             ..self.row
         };
     }
@@ -426,7 +430,7 @@ impl Inst {
         let unit = pow10(self.mark_scale - self.listing.price_scale.min(self.mark_scale));
         self.row.mark = (middle * unit + rng.i64(-2 * unit..=2 * unit)).max(1);
         self.row.index = (middle * unit + rng.i64(-4 * unit..=4 * unit)).max(1);
-        self.row.premium_time = now;
+        self.row.premium_time = now + self.shift;
         if self.funding_hours > 0 {
             self.live.rate = (self.live.rate + rng.i64(-300..=300)).clamp(-self.cap, self.cap);
             (self.row.rate, self.row.next_funding) = (self.live.rate, self.live.next_funding);
@@ -435,14 +439,14 @@ impl Inst {
 
     fn move_interest(&mut self, rng: &mut Rng, now: i64) {
         self.live.interest = (self.live.interest + rng.i64(-500..=500)).max(1);
-        (self.row.interest, self.row.interest_time) = (self.live.interest, now);
+        (self.row.interest, self.row.interest_time) = (self.live.interest, now + self.shift);
     }
 
     fn liquidate(&mut self, rng: &mut Rng, now: i64) -> Liquidation {
         let side = if rng.bool() { Side::Buy } else { Side::Sell };
         let away = rng.i64(1..20) * if side == Side::Buy { 1 } else { -1 };
         let average = (self.live.last + away).max(1);
-        Liquidation { side, price: (average + away).max(1), average, size: lots(rng), time: now - rng.i64(0..300) }
+        Liquidation { side, price: (average + away).max(1), average, size: lots(rng), time: now + self.shift - rng.i64(0..300) }
     }
 
     /// The open interest's value at the mark price, with so many places: in quote, or in base for inverse contracts.

@@ -12,19 +12,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt as _;
+use bytes::Bytes;
 use exchange_core::{Market, Time};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use crate::body;
 use crate::config::{Config, Error};
-use crate::faults::{Faults, RequestFault};
+use crate::faults::{BodyFault, Faults, OpeningFault, Refusal, RequestFault};
 use crate::hub::Queue;
+use crate::line::{Hold, Lines};
 use crate::play::{self, Player, pairs, sorted};
-use crate::socket::{self, Driver};
+use crate::socket::{self, Driver, Quiet};
 use crate::truth::{Truth, Writer};
 use crate::wire::{self, ALL, Wire};
 use crate::world::World;
@@ -55,7 +57,9 @@ pub(crate) enum Source {
 /// What all tasks share.
 pub(crate) struct App {
     pub(crate) source: Source,
-    pub(crate) faults: Faults,
+    pub(crate) faults: Arc<Faults>,
+    /// From which the times of faults count.
+    started: Instant,
     pub(crate) truth: Truth,
     pub(crate) limits: bool,
     latency: Duration,
@@ -70,12 +74,21 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The market, if there is one.
+    /// The market as it is now, if there is one.
     pub(crate) fn world(&self) -> Option<MutexGuard<'_, World>> {
         match &self.source {
-            Source::Market(world) => Some(world.lock().unwrap_or_else(PoisonError::into_inner)),
+            Source::Market(world) => {
+                let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+                world.at(self.since());
+                Some(world)
+            }
             Source::Play(_) => None,
         }
+    }
+
+    /// How long ago the start was.
+    pub(crate) fn since(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
@@ -123,11 +136,13 @@ pub struct Summary {
 /// What cannot be simulated, listened on, read or written.
 pub fn start(config: &Config) -> Result<Handle, Error> {
     config.check()?;
-    let faults = config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?;
+    let faults = Arc::new(config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?);
     let (source, venues) = if config.play.is_empty() {
-        (Source::Market(Box::new(Mutex::new(World::new(config, wall())?))), config.venues.clone())
+        (Source::Market(Box::new(Mutex::new(World::new(config, faults.clone(), wall())?))), config.venues.clone())
     } else if config.truth.is_some() {
         return Err(Error::Setting("captures have no truth besides themselves".into()));
+    } else if faults.of_markets() {
+        return Err(Error::Setting("captures have neither subscriptions nor a clock: faults of those (`silent_topic`, `clock_jump`) need a market".into()));
     } else {
         let player = Player::load(&config.play)?;
         let venues = player.venues().to_vec();
@@ -147,6 +162,7 @@ pub fn start(config: &Config) -> Result<Handle, Error> {
     let app = Arc::new(App {
         source,
         faults,
+        started: Instant::now(),
         truth,
         limits: config.limits,
         latency: config.latency,
@@ -276,11 +292,10 @@ impl Drop for Handle {
 
 async fn run(app: Arc<App>, listener: std::net::TcpListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+        Ok(listener) => Lines(listener),
         Err(error) => return tracing::error!(%error, "the simulator cannot listen"),
     };
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let router = Router::new().fallback(handle).with_state(app.clone());
+    let router = Router::new().fallback(handle).with_state(app.clone()).into_make_service_with_connect_info::<Hold>();
     let mut stop = app.stop.clone();
     tokio::select! {
         served = async { axum::serve(listener, router).await } => drop(served),
@@ -350,63 +365,101 @@ async fn keep_up(app: &Arc<App>) {
     }
 }
 
-async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+async fn handle(State(app): State<Arc<App>>, ConnectInfo(hold): ConnectInfo<Hold>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let (venue, market, path) = match play::named(parts.uri.path()) {
         Some((venue, market, path)) => (venue.to_owned(), market, path),
         None => return (StatusCode::NOT_FOUND, "no venue is named").into_response(),
     };
     *app.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{venue}{path}")).or_default() += 1;
-    let fault = app.faults.request(&venue, &path);
-    match &fault {
-        Some(RequestFault::Latency(latency)) => tokio::time::sleep(*latency).await,
-        Some(RequestFault::Status { status, retry_after, html, body }) => {
-            let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string())).into_iter().collect();
-            let kind = if *html { "text/html" } else { "application/json" };
-            return respond(*status, kind, headers, body.clone());
+    let since = app.since();
+    if let Some(outage) = app.faults.outage(&venue, &path, since).filter(|outage| outage.holds(since)) {
+        if outage.hangs {
+            match outage.to {
+                Some(to) => tokio::time::sleep(to.saturating_sub(since)).await,
+                None => std::future::pending().await,
+            }
         }
-        Some(RequestFault::Broken) | None => {}
+        hold.cut();
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let wants_socket = parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if wants_socket {
+        let quiet = match app.faults.opening(&venue, &path, since) {
+            Some(OpeningFault::Refused(refusal)) => return refuse(refusal),
+            Some(OpeningFault::Latency(latency)) => {
+                tokio::time::sleep(latency).await;
+                None
+            }
+            Some(OpeningFault::OnlyPongs(after)) => Some(Quiet::OnlyPongs(after)),
+            Some(OpeningFault::ZeroFrames(after)) => Some(Quiet::ZeroFrames(after)),
+            None => None,
+        };
         // Paths may be percent-encoded, as queries are.
         let decoded = exchange_core::exchange::query(&format!("?path={path}"), "path").map_or_else(|| path.clone(), std::borrow::Cow::into_owned);
         let Some(driver) = connect(&app, &venue, market, &decoded, &parts.uri) else { return (StatusCode::NOT_FOUND, "404 page not found").into_response() };
         return match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
             Ok(upgrade) => {
                 app.opened.fetch_add(1, Ordering::Relaxed);
-                upgrade.on_upgrade(move |socket| socket::serve(app, venue, decoded, driver, socket))
+                upgrade.on_upgrade(move |socket| socket::serve(app, venue, decoded, driver, socket, hold, quiet))
             }
             Err(refused) => refused.into_response(),
         };
     }
+    let fault = match app.faults.request(&venue, &path, since) {
+        Some(RequestFault::Refused(refusal)) => return refuse(refusal),
+        Some(RequestFault::Latency(latency)) => {
+            tokio::time::sleep(latency).await;
+            None
+        }
+        Some(RequestFault::Body(fault)) => Some(fault),
+        None => None,
+    };
     if !app.latency.is_zero() {
         tokio::time::sleep(app.latency).await;
     }
-    let broken = fault == Some(RequestFault::Broken);
-    match &app.source {
+    let (status, headers, body, events) = match &app.source {
         Source::Play(player) => {
             let body = axum::body::to_bytes(body, MOST_BYTES).await.unwrap_or_default();
             let reply = player.answer(&venue, parts.method.as_str(), &path, sorted(&parts.uri), std::str::from_utf8(&body).unwrap_or_default());
             match reply {
-                Some((status, bytes)) => respond(status, kind(&bytes), Vec::new(), if broken { bytes.slice(..bytes.len() / 2) } else { bytes }),
-                None => respond(404, "application/json", Vec::new(), "{\"error\":\"nothing was captured for this request\"}"),
+                Some((status, bytes)) => (status, Vec::new(), bytes, Vec::new()),
+                None => return respond(404, "application/json", Vec::new(), "{\"error\":\"nothing was captured for this request\"}"),
             }
         }
         Source::Market(_) => {
             let request = wire::Request { query: pairs(&parts.uri), path, wall: wall() };
-            let answer = match (simulated(&app, &venue), app.world()) {
-                (Some(wire), Some(mut world)) => world.answer(wire, &request),
+            match (simulated(&app, &venue), app.world()) {
+                (Some(wire), Some(mut world)) => {
+                    let answer = world.answer(wire, &request);
+                    (answer.status, answer.headers, Bytes::from(answer.body), answer.events)
+                }
                 _ => return (StatusCode::NOT_FOUND, "this venue is not simulated").into_response(),
-            };
-            if broken {
-                let half = (0..=answer.body.len() / 2).rev().find(|at| answer.body.is_char_boundary(*at)).unwrap_or(0);
-                return respond(answer.status, kind(answer.body.as_bytes()), answer.headers, answer.body.get(..half).unwrap_or_default().to_owned());
             }
-            app.truth.events(answer.events).await;
-            respond(answer.status, kind(answer.body.as_bytes()), answer.headers, answer.body)
         }
+    };
+    let kind = kind(&body);
+    let Some(fault) = fault else {
+        app.truth.events(events).await;
+        return respond(status, kind, headers, body);
+    };
+    let length = body.len();
+    let body = match fault {
+        BodyFault::Broken => Body::from(body::part(&body, None)),
+        BodyFault::Garbage(noise) => Body::from(noise.instead_of(length)),
+        BodyFault::Truncated(bytes) => body::unfinished(body::part(&body, bytes), Some(Duration::ZERO)),
+        BodyFault::Stalled(bytes, hold) => body::unfinished(body::part(&body, bytes), hold),
+        BodyFault::Drip(bytes, every) => {
+            let app = app.clone();
+            body::dripping(body, bytes, every, async move { app.truth.events(events).await })
+        }
+    };
+    let promised = !matches!(fault, BodyFault::Broken | BodyFault::Garbage(_));
+    let mut response = respond(status, kind, headers, body);
+    if promised {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    response
 }
 
 /// The venue of that name, if it is one of those that were asked for.
@@ -426,6 +479,11 @@ fn connect(app: &App, venue: &str, market: Option<Market>, path: &str, uri: &axu
 
 fn kind(body: &[u8]) -> &'static str {
     if body.trim_ascii_start().starts_with(b"<") { "text/html" } else { "application/json" }
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let headers = refusal.retry_after.map(|seconds| ("retry-after", seconds.to_string())).into_iter().collect();
+    respond(refusal.status, refusal.kind, headers, refusal.body)
 }
 
 fn respond(status: u16, kind: &'static str, headers: Vec<(&'static str, String)>, body: impl Into<Body>) -> Response {

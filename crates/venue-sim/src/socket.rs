@@ -1,5 +1,6 @@
 //! One WebSocket connection: the client's frames to the market, the market's pushes to the client, in bulk.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use futures_util::SinkExt as _;
 
 use crate::faults::FrameFault;
 use crate::hub::{ConnId, Frame, Item, Queue};
+use crate::line::Hold;
 use crate::server::App;
 use crate::wire::{Route, Wire};
 
@@ -34,6 +36,26 @@ pub(crate) enum Driver {
     Play(Vec<Item>),
 }
 
+/// A connection on which less comes than was asked for, after so long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Quiet {
+    /// No data.
+    OnlyPongs(Duration),
+    /// Nothing at all.
+    ZeroFrames(Duration),
+}
+
+/// What becomes of a connection at a time that is known from the beginning.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// It carries no data any more.
+    NoData,
+    /// It carries nothing any more.
+    Mute,
+    /// It ends, without a word.
+    End,
+}
+
 /// Why a connection ends.
 enum End {
     /// The client went, or its network did.
@@ -43,9 +65,9 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(app: Arc<App>, venue: String, path: String, driver: Driver, mut socket: WebSocket) {
+pub(crate) async fn serve(app: Arc<App>, venue: String, path: String, driver: Driver, mut socket: WebSocket, hold: Hold, quiet: Option<Quiet>) {
     app.open.fetch_add(1, Ordering::Relaxed);
-    let mut conn = Conn::open(&app, &venue, &path, driver);
+    let mut conn = Conn::open(&app, &venue, &path, driver, hold, quiet);
     let end = conn.run(&mut socket).await;
     conn.leave();
     if let End::Close(code) = end {
@@ -66,19 +88,39 @@ struct Conn<'a> {
     captured: Vec<Item>,
     /// Frames of the client in the second that began then.
     second: (Instant, u32),
+    hold: Hold,
+    /// So long after the start, in order.
+    changes: VecDeque<(Duration, Change)>,
+    /// Whether no data, and nothing at all, is carried any more.
+    no_data: bool,
+    mute: bool,
+    /// Frames that wait for the next one of their topic.
+    held: BTreeMap<String, Arc<Frame>>,
 }
 
 impl<'a> Conn<'a> {
-    fn open(app: &'a Arc<App>, venue: &'a str, path: &'a str, driver: Driver) -> Self {
-        let mut conn = Self { app, venue, path, queue: Arc::default(), market: None, captured: Vec::new(), second: (Instant::now(), 0) };
+    fn open(app: &'a Arc<App>, venue: &'a str, path: &'a str, driver: Driver, hold: Hold, quiet: Option<Quiet>) -> Self {
+        let mut conn = Self {
+            app,
+            venue,
+            path,
+            queue: Arc::default(),
+            market: None,
+            captured: Vec::new(),
+            second: (Instant::now(), 0),
+            hold,
+            changes: changes(app, venue, path, quiet),
+            no_data: false,
+            mute: false,
+            held: BTreeMap::new(),
+        };
         match driver {
             Driver::Play(frames) => conn.captured = frames,
             Driver::Market { wire, route, query } => {
                 if let Some(mut world) = app.world() {
-                    let (id, queue) = world.hub.open(route);
+                    let (id, queue) = world.hub.open(route, venue, path);
                     (conn.queue, conn.market) = (queue, Some((wire, id, route)));
-                    wire.opened(&mut world, id, path, &query);
-                    world.hub.flush();
+                    world.opened(wire, id, path, &query);
                 }
             }
         }
@@ -101,8 +143,17 @@ impl<'a> Conn<'a> {
         let begun = Instant::now();
         let mut items = Vec::new();
         loop {
+            // Before anything is read: a connection that is to be mute shall not answer first.
+            while self.changes.front().is_some_and(|(at, _)| *at <= self.app.since()) {
+                if let Some(end) = self.change() {
+                    return end;
+                }
+            }
+            let change = self.changes.front().map_or(Duration::MAX, |(at, _)| *at);
+            let change = tokio::time::sleep(change.saturating_sub(self.app.since()));
             let first_frame = tokio::time::sleep(FIRST_FRAME.saturating_sub(begun.elapsed()));
             tokio::select! {
+                () = change, if !self.changes.is_empty() => {}
                 message = socket.recv() => match message {
                     Some(Ok(message)) => if let Some(end) = self.received(&message) { return end },
                     Some(Err(_)) | None => return End::Gone,
@@ -113,18 +164,32 @@ impl<'a> Conn<'a> {
                     if let Some(end) = cut_short(&queue, sent).await { return end }
                     queue.room.notify_one();
                 }
-                _ = ping.tick(), if pings.is_some() => {
+                _ = ping.tick(), if pings.is_some() && !self.mute => {
                     let payload = crate::server::wall().millis().to_string();
                     if socket.send(Message::Ping(Bytes::from(payload))).await.is_err() { return End::Gone }
                 }
                 () = first_frame, if !self.captured.is_empty() => self.release(),
                 () = crate::server::stopped(&mut stop) => {
+                    if self.mute { return End::Gone }
                     queue.take(&mut items);
                     let sent = tokio::time::timeout(Duration::from_millis(500), self.send(socket, &items)).await;
                     return sent.ok().flatten().unwrap_or(End::Close(1001));
                 }
             }
         }
+    }
+
+    /// What was to come comes.
+    fn change(&mut self) -> Option<End> {
+        match self.changes.pop_front()?.1 {
+            Change::NoData => self.no_data = true,
+            Change::Mute => {
+                self.mute = true;
+                self.hold.mute();
+            }
+            Change::End => return Some(End::Gone),
+        }
+        None
     }
 
     /// Captured frames follow the client's first frame.
@@ -135,6 +200,9 @@ impl<'a> Conn<'a> {
     fn received(&mut self, message: &Message) -> Option<End> {
         if let Message::Close(_) = message {
             return Some(End::Gone);
+        }
+        if self.mute {
+            return None;
         }
         let Some((wire, id, route)) = self.market else {
             if matches!(message, Message::Text(_) | Message::Binary(_)) {
@@ -150,50 +218,34 @@ impl<'a> Conn<'a> {
             return Some(End::Close(1008));
         }
         if let (Message::Text(text), Some(mut world)) = (message, self.app.world()) {
-            wire.frame(&mut world, id, text.as_str());
-            world.hub.flush();
+            world.frame(wire, id, text.as_str());
         }
         None
     }
 
     /// Sends items in bulk, with the faults that were asked for, and tells the truth of what was sent.
-    async fn send(&self, socket: &mut WebSocket, items: &[Item]) -> Option<End> {
-        let raw = self.market.is_some_and(|(_, _, route)| route.raw);
-        let mut sent: Vec<Arc<Frame>> = Vec::new();
+    async fn send(&mut self, socket: &mut WebSocket, items: &[Item]) -> Option<End> {
+        if self.mute {
+            return None;
+        }
+        let since = self.app.since();
+        let mut sent = Vec::new();
+        let mut messages = Vec::new();
         let mut end = None;
         for item in items {
-            let message = match item {
+            match item {
+                Item::Push(_) | Item::Binary(_) if self.no_data => {}
                 Item::Push(frame) => {
-                    let text = if raw { Utf8Bytes::from(frame.payload()) } else { frame.text.clone() };
-                    let fault = if self.app.faults.of_frames() { self.app.faults.frame(self.venue, self.path, frame.topic()) } else { None };
-                    match fault {
-                        Some(FrameFault::Drop) => continue,
-                        Some(FrameFault::Close(code)) => {
-                            end = Some(code.map_or(End::Gone, End::Close));
-                            break;
-                        }
-                        Some(FrameFault::Broken) => {
-                            let half = (0..=text.len() / 2).rev().find(|at| text.as_str().is_char_boundary(*at)).unwrap_or(0);
-                            Message::Text(text.as_str().get(..half).unwrap_or_default().into())
-                        }
-                        Some(FrameFault::Repeat) => {
-                            if socket.feed(Message::Text(text.clone())).await.is_err() {
-                                return Some(End::Gone);
-                            }
-                            sent.push(frame.clone());
-                            Message::Text(text)
-                        }
-                        None => {
-                            if self.app.truth.wanted() {
-                                sent.push(frame.clone());
-                            }
-                            Message::Text(text)
-                        }
+                    end = self.push(frame, since, &mut messages, &mut sent);
+                    if end.is_some() {
+                        break;
                     }
                 }
-                Item::Answer(text) => Message::Text(text.as_str().into()),
-                Item::Binary(bytes) => Message::Binary(bytes.clone()),
-            };
+                Item::Answer(text) => messages.push(Message::Text(text.as_str().into())),
+                Item::Binary(bytes) => messages.push(Message::Binary(bytes.clone())),
+            }
+        }
+        for message in messages {
             if socket.feed(message).await.is_err() {
                 return Some(End::Gone);
             }
@@ -204,6 +256,70 @@ impl<'a> Conn<'a> {
         self.app.truth.frames(sent).await;
         end
     }
+
+    /// What is sent for a push, and which pushes that is.
+    fn push(&mut self, frame: &Arc<Frame>, since: Duration, messages: &mut Vec<Message>, sent: &mut Vec<Arc<Frame>>) -> Option<End> {
+        let raw = self.market.is_some_and(|(_, _, route)| route.raw);
+        let text = |frame: &Frame| if raw { Utf8Bytes::from(frame.payload()) } else { frame.text.clone() };
+        let mut whole = |frame: &Arc<Frame>| {
+            messages.push(Message::Text(text(frame)));
+            if self.app.truth.wanted() {
+                sent.push(frame.clone());
+            }
+        };
+        if !self.app.faults.of_frames() {
+            whole(frame);
+            return None;
+        }
+        match self.app.faults.frame(self.venue, self.path, frame.topic(), since) {
+            Some(FrameFault::Drop) => {}
+            Some(FrameFault::Close(code)) => return Some(code.map_or(End::Gone, End::Close)),
+            Some(FrameFault::Broken) => {
+                let text = text(frame);
+                let half = (0..=text.len() / 2).rev().find(|at| text.as_str().is_char_boundary(*at)).unwrap_or(0);
+                messages.push(Message::Text(text.as_str().get(..half).unwrap_or_default().into()));
+            }
+            Some(FrameFault::Garbage(noise)) => {
+                let length = text(frame).len();
+                messages.push(match noise.text_instead_of(length) {
+                    Some(text) => Message::Text(text.into()),
+                    None => Message::Binary(noise.instead_of(length).into()),
+                });
+            }
+            Some(FrameFault::Reorder) if !self.held.contains_key(frame.topic()) => drop(self.held.insert(frame.topic().into(), frame.clone())),
+            fault => {
+                whole(frame);
+                if fault == Some(FrameFault::Repeat) {
+                    whole(frame);
+                }
+                if let Some(earlier) = self.held.remove(frame.topic()) {
+                    whole(&earlier);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// What becomes of a connection that is opened now, and when.
+fn changes(app: &App, venue: &str, path: &str, quiet: Option<Quiet>) -> VecDeque<(Duration, Change)> {
+    let since = app.since();
+    let mut changes = Vec::new();
+    match quiet {
+        Some(Quiet::OnlyPongs(after)) => changes.push((since + after, Change::NoData)),
+        Some(Quiet::ZeroFrames(after)) => changes.push((since + after, Change::Mute)),
+        None => {}
+    }
+    if let Some(outage) = app.faults.outage(venue, path, since) {
+        if outage.hangs {
+            changes.push((outage.from, Change::Mute));
+            changes.extend(outage.to.map(|to| (to, Change::End)));
+        } else {
+            changes.push((outage.from, Change::End));
+        }
+    }
+    changes.sort_by_key(|(at, _)| *at);
+    changes.into()
 }
 
 /// Sends, unless the connection is cut off for reading too slowly.

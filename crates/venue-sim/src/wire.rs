@@ -130,7 +130,7 @@ pub(crate) struct Push<'a> {
     pub(crate) hub: &'a mut Hub,
     /// The venue's place in [`World`].
     pub(crate) venue: usize,
-    /// The market's clock, in milliseconds.
+    /// The venue's clock, in milliseconds.
     pub(crate) now: i64,
     /// The wall's clock: when this is served.
     pub(crate) wall: Time,

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use exchange_core::{Instrument, Market, Time};
 use fastrand::Rng;
 
 use crate::book::Changes;
 use crate::config::{Config, Error};
+use crate::faults::Faults;
 use crate::hub::{ConnId, Hub};
 use crate::listing::listings;
 use crate::market::{Inst, MINUTE, Moved, Step};
@@ -27,6 +29,8 @@ pub(crate) struct Venue {
     used: HashMap<&'static str, (i64, u32)>,
     /// Instruments whose figures changed since the last beat: tickers, premiums.
     pub(crate) changed: [Vec<usize>; 2],
+    /// How far its clock is off, in milliseconds.
+    shift: i64,
 }
 
 /// All simulated venues.
@@ -49,6 +53,9 @@ pub(crate) struct World {
     clock: Clock,
     /// The minute that was last begun, in milliseconds.
     minute: i64,
+    faults: Arc<Faults>,
+    /// How far the clock of the venue that speaks is off.
+    shift: i64,
 }
 
 /// The market's clock.
@@ -60,12 +67,12 @@ enum Clock {
 }
 
 impl World {
-    pub(crate) fn new(config: &Config, wall: Time) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, faults: Arc<Faults>, wall: Time) -> Result<Self, Error> {
         let start = config.start.unwrap_or(wall);
         let mut world = Self {
             venues: Vec::new(),
             insts: Vec::new(),
-            hub: Hub::default(),
+            hub: Hub::new(0, false, faults.clone()),
             mixed_families: config.mixed_families,
             rng: Rng::with_seed(config.seed),
             chances: Vec::new(),
@@ -77,6 +84,8 @@ impl World {
             limits: config.limits,
             clock: config.start.map_or(Clock::Wall, |start| Clock::Stepped(start, 1e6 / config.rate.max(1.0))),
             minute: start.millis().div_euclid(MINUTE) * MINUTE,
+            faults,
+            shift: 0,
         };
         for name in &config.venues {
             let Some(wire) = ALL.iter().find(|wire| wire.name() == name) else {
@@ -88,7 +97,7 @@ impl World {
             world.add(*wire, config, start);
         }
         world.chances = chances(&world.insts);
-        world.hub = Hub::new(world.insts.len(), config.truth.is_some());
+        world.hub = Hub::new(world.insts.len(), config.truth.is_some(), world.faults.clone());
         Ok(world)
     }
 
@@ -101,6 +110,7 @@ impl World {
             lower: HashMap::new(),
             used: HashMap::new(),
             changed: [Vec::new(), Vec::new()],
+            shift: 0,
         };
         let name: Arc<str> = wire.name().into();
         for market in [Market::Spot, Market::Linear, Market::Inverse] {
@@ -118,8 +128,26 @@ impl World {
         self.venues.push(venue);
     }
 
-    /// The market's clock.
+    /// So long ago was the start: what of the faults is a matter of time comes and goes.
+    pub(crate) fn at(&mut self, since: Duration) {
+        self.hub.at(since);
+        for venue in &mut self.venues {
+            venue.shift = self.faults.shift(venue.wire.name(), since);
+        }
+    }
+
+    /// A venue speaks, by its own clock.
+    fn speaks(&mut self, wire: &dyn Wire) {
+        self.shift = self.venues.iter().find(|venue| venue.wire.name() == wire.name()).map_or(0, |venue| venue.shift);
+    }
+
+    /// The clock of the venue that speaks.
     pub(crate) fn now(&self, wall: Time) -> i64 {
+        self.calendar(wall) + self.shift
+    }
+
+    /// The market's clock.
+    fn calendar(&self, wall: Time) -> i64 {
         match self.clock {
             Clock::Wall => wall.millis(),
             #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a simulated time, to the millisecond")]
@@ -161,7 +189,7 @@ impl World {
 
     /// What the clock alone brings about.
     fn pass(&mut self, wall: Time) {
-        let now = self.now(wall);
+        let now = self.calendar(wall);
         let minute = now.div_euclid(MINUTE) * MINUTE;
         if minute <= self.minute {
             return;
@@ -170,7 +198,8 @@ impl World {
         for (index, inst) in self.insts.iter_mut().enumerate() {
             let Some((at, venue)) = self.venue_of.get(index).and_then(|at| Some((*at, self.venues.get_mut(*at)?))) else { continue };
             venue.seq += 1;
-            let mut push = Push { hub: &mut self.hub, venue: at, now, wall, seq: venue.seq };
+            let mut push = Push { hub: &mut self.hub, venue: at, now: now + venue.shift, wall, seq: venue.seq };
+            inst.shift = venue.shift;
             let changed = &mut venue.changed;
             inst.pass(&mut self.rng, now, |inst, moved| {
                 note(changed, index, moved);
@@ -195,12 +224,13 @@ impl World {
         if let Clock::Stepped(..) = self.clock {
             self.pass(wall);
         }
-        let now = self.now(wall);
+        let now = self.calendar(wall);
         let index = chosen as usize;
         let Some((inst, at)) = self.insts.get_mut(index).zip(self.venue_of.get(index).copied()) else { return };
         let Some(venue) = self.venues.get_mut(at) else { return };
         venue.seq += 1;
-        let mut push = Push { hub: &mut self.hub, venue: at, now, wall, seq: venue.seq };
+        let mut push = Push { hub: &mut self.hub, venue: at, now: now + venue.shift, wall, seq: venue.seq };
+        inst.shift = venue.shift;
         let changed = &mut venue.changed;
         inst.step(step, &mut self.rng, now, push.seq, &mut self.changes, |inst, moved| {
             note(changed, index, moved);
@@ -213,11 +243,12 @@ impl World {
     /// Raises the published last price of an instrument by a tick, and pushes that; whether there is such an instrument.
     pub(crate) fn nudge(&mut self, venue: &str, market: Market, symbol: &str, wall: Time) -> bool {
         let Some(at) = self.venue(venue) else { return false };
-        let now = self.now(wall);
+        let now = self.calendar(wall);
         let Some(index) = self.find(at, market, symbol) else { return false };
         let (Some(inst), Some(venue)) = (self.insts.get_mut(index), self.venues.get_mut(at)) else { return false };
         venue.seq += 1;
         let before = inst.row;
+        let now = now + venue.shift;
         inst.nudge(now);
         let moved = Moved::Ticker(before);
         note(&mut venue.changed, index, &moved);
@@ -229,6 +260,7 @@ impl World {
     /// What goes out about once a second, whether anything moved or not.
     pub(crate) fn beat(&mut self) {
         for wire in self.venues.iter().map(|venue| venue.wire).collect::<Vec<_>>() {
+            self.speaks(wire);
             wire.beat(self);
         }
         for venue in &mut self.venues {
@@ -239,6 +271,7 @@ impl World {
 
     /// Answers a request, or refuses it if it is one too many.
     pub(crate) fn answer(&mut self, wire: &'static dyn Wire, request: &Request) -> Answer {
+        self.speaks(wire);
         let cost = wire.cost(request);
         let (used, until) = self.charge(wire, &cost, request.wall);
         let mut answer = if self.limits && used > cost.limit { wire.refused(&cost, used, until) } else { wire.rest(self, request) };
@@ -259,6 +292,20 @@ impl World {
         }
         used.1 = used.1.saturating_add(cost.units);
         (used.1, until)
+    }
+
+    /// A connection was opened.
+    pub(crate) fn opened(&mut self, wire: &'static dyn Wire, conn: ConnId, path: &str, query: &[(String, String)]) {
+        self.speaks(wire);
+        wire.opened(self, conn, path, query);
+        self.hub.flush();
+    }
+
+    /// A client's text frame.
+    pub(crate) fn frame(&mut self, wire: &'static dyn Wire, conn: ConnId, text: &str) {
+        self.speaks(wire);
+        wire.frame(self, conn, text);
+        self.hub.flush();
     }
 
     /// Ends a connection.

@@ -104,7 +104,9 @@ fn target(world: &World, route: Route, topic: &str) -> Option<(usize, usize)> {
 /// Subscribes; books, best prices and tickers begin with a snapshot for this connection.
 fn subscribe(world: &mut World, conn: ConnId, topic: &str) {
     let Some((index, slot)) = world.hub.conn(conn).and_then(|c| target(world, c.route, topic)) else { return };
-    world.hub.subscribe(conn, topic, vec![Target::Inst(index, slot)]);
+    if !world.hub.subscribe(conn, topic, vec![Target::Inst(index, slot)]) {
+        return;
+    }
     let wall = crate::server::wall();
     let now = world.now(wall);
     let telling = world.hub.telling;

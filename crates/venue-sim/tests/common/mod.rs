@@ -45,6 +45,11 @@ impl Sim {
         (response.status().as_u16(), headers, response.text().await.unwrap())
     }
 
+    /// The address of a target.
+    pub(crate) fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.handle.address())
+    }
+
     /// A body that is JSON, with status 200.
     pub(crate) async fn json(&self, target: &str) -> Value {
         let (status, _, body) = self.get(target).await;
@@ -102,6 +107,16 @@ impl Socket {
                 return frames;
             }
         }
+    }
+
+    /// Pings, with this text.
+    pub(crate) async fn ping(&mut self, text: &'static str) {
+        self.0.send(Message::Ping(text.into())).await.unwrap();
+    }
+
+    /// Whether nothing at all comes for so long.
+    pub(crate) async fn is_silent_for(&mut self, duration: Duration) -> bool {
+        tokio::time::timeout(duration, self.0.next()).await.is_err()
     }
 
     /// The next message, of whatever kind.
