@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use exchange_core::circuit::State;
 use exchange_runtime::{Monitor, VenueStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -35,7 +34,7 @@ pub(crate) async fn show(monitor: Monitor, lines: MultiProgress) {
 
 fn line(status: &VenueStatus, rate: f64) -> String {
     let counts = &status.counts;
-    let circuit = status.health.circuit.unwrap_or(State::Closed).as_str();
+    let circuit = status.health.circuit().as_str();
     let lag = status.health.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{:.0} ms", lag * 1000.0));
     let state = match (status.health.problems.iter().next(), status.health.started) {
         (Some((what, why)), _) => format!("{what}: {why}"),

@@ -38,7 +38,7 @@ fn describe() {
     describe_histogram!("collector_http_request_duration_seconds", Unit::Seconds, "From sending a request to the end of its answer.");
     describe_histogram!("collector_event_lag_seconds", Unit::Seconds, "From the venue's time of an event to its arrival, one sample a batch.");
     describe_gauge!("collector_queue_depth_events", "Events that wait for a sink.");
-    describe_gauge!("collector_circuit_state", "0 closed, 1 half open, 2 open: the worst of a venue's endpoints.");
+    describe_gauge!("collector_circuit_state", "0 closed, 1 half open, 2 open, by endpoint.");
     describe_gauge!("collector_limit_used", "How much of a venue's rate limit is used in the window that ends now, in the venue's units.");
 }
 

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use backoff::backoff::Backoff as _;
 use failsafe::FailurePolicy as _;
 
+use crate::profile::CircuitPolicy;
 use crate::time::Time;
 
-/// How many failures in a row open a circuit.
-const FAILURES: u32 = 5;
-/// For how long it stays open at first, and at most.
-const OPEN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(2));
+/// A trickle that lets a request through in so short a time is the full load.
+const FULL: Duration = Duration::from_millis(20);
 
 /// Whether calls go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,21 +44,26 @@ type Policy = failsafe::failure_policy::ConsecutiveFailures<failsafe::backoff::E
 pub struct Circuit {
     state: State,
     policy: Policy,
+    settings: CircuitPolicy,
     /// Whether the probe of a half-open circuit is under way.
     probing: bool,
-}
-
-impl Default for Circuit {
-    fn default() -> Self {
-        Self {
-            state: State::Closed,
-            policy: failsafe::failure_policy::consecutive_failures(FAILURES, failsafe::backoff::exponential(OPEN.0, OPEN.1)),
-            probing: false,
-        }
-    }
+    /// After it was open: how far apart calls are let through, and when the next one may.
+    trickle: Option<(Duration, Time)>,
 }
 
 impl Circuit {
+    /// A closed circuit.
+    pub fn new(settings: &CircuitPolicy) -> Self {
+        let pauses = failsafe::backoff::exponential(settings.open, settings.open_max.max(settings.open));
+        Self {
+            state: State::Closed,
+            policy: failsafe::failure_policy::consecutive_failures(settings.failures.max(1), pauses),
+            settings: settings.clone(),
+            probing: false,
+            trickle: None,
+        }
+    }
+
     /// Whether a call may go through now.
     ///
     /// # Errors
@@ -78,13 +82,22 @@ impl Circuit {
             }
             self.probing = true;
         }
+        if let Some((apart, next)) = &mut self.trickle {
+            if now < *next {
+                return Err(*next);
+            }
+            *next = now + *apart;
+        }
         Ok(())
     }
 
     /// A call went well.
     pub fn success(&mut self) {
-        if self.state != State::Closed {
+        if self.state == State::Closed {
+            self.trickle = self.trickle.map(|(apart, next)| (apart / 2, next)).filter(|(apart, _)| *apart > FULL);
+        } else {
             self.policy.revived();
+            self.trickle = Some((self.settings.trickle, Time::EPOCH)).filter(|(apart, _)| *apart > FULL);
         }
         self.policy.record_success();
         self.state = State::Closed;
@@ -97,7 +110,7 @@ impl Circuit {
         if let Some(pause) = opened {
             self.state = State::Open(now + pause);
         } else if self.state == State::HalfOpen {
-            self.state = State::Open(now + OPEN.0);
+            self.state = State::Open(now + self.settings.open);
         }
         self.probing = false;
     }
@@ -164,9 +177,10 @@ mod tests {
 
     #[test]
     fn opens_probes_and_closes() {
-        let mut circuit = Circuit::default();
+        let policy = CircuitPolicy::default();
+        let mut circuit = Circuit::new(&policy);
         let mut now = Time::from_millis(1000);
-        for _ in 0..FAILURES {
+        for _ in 0..policy.failures {
             assert_eq!(circuit.call(now), Ok(()));
             circuit.failure(now);
         }
@@ -182,7 +196,32 @@ mod tests {
         circuit.success();
         assert_eq!(circuit.state(), State::Closed);
         assert_eq!(circuit.call(until), Ok(()));
-        assert_eq!(circuit.call(until), Ok(()));
+        assert_eq!(circuit.call(until), Err(until + policy.trickle), "a trickle first");
+    }
+
+    #[test]
+    fn the_load_returns_step_by_step() {
+        let policy = CircuitPolicy { failures: 1, ..CircuitPolicy::default() };
+        let mut circuit = Circuit::new(&policy);
+        let mut now = Time::from_millis(1000);
+        circuit.failure(now);
+        let State::Open(until) = circuit.state() else { panic!("{:?}", circuit.state()) };
+        now = until;
+        assert_eq!(circuit.call(now), Ok(()));
+        circuit.success();
+        let mut let_through = Vec::new();
+        let back = now;
+        while now < back + 3 * Duration::from_secs(1) {
+            if circuit.call(now).is_ok() {
+                circuit.success();
+                let_through.push(now.since(back).as_millis());
+            }
+            now = now + Duration::from_millis(10);
+        }
+        let_through.truncate(6);
+        assert_eq!(let_through, [0, 1000, 1250, 1380, 1450, 1490], "half as far apart each time");
+        let before = now;
+        assert!((0..100).all(|_| circuit.call(before).is_ok()), "and then all of it");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod feed;
 pub mod fold;
 pub mod instrument;
+pub mod latency;
 pub mod liveness;
 pub mod memo;
 pub mod offline;

@@ -35,6 +35,12 @@ pub struct Profile {
     pub limits: BTreeMap<String, Limit>,
     /// How its `WebSockets` want to be treated.
     pub ws: WsPolicy,
+    /// How long its answers are waited for.
+    #[serde(default)]
+    pub http: HttpPolicy,
+    /// When its endpoints are left alone for a while.
+    #[serde(default)]
+    pub circuit: CircuitPolicy,
     /// How its books keep their continuity.
     #[serde(default)]
     pub book: BookPolicy,
@@ -140,6 +146,49 @@ impl Limit {
     /// So many units in so long a window, and nothing more about it.
     pub fn new(budget: u32, window: Duration) -> Self {
         Self { budget, window, per_endpoint: false, used_header: None, remaining_header: None, reset_header: None, reset_unit: ResetUnit::S }
+    }
+}
+
+/// How long a venue's answers are waited for: as its latencies suggest, within these bounds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpPolicy {
+    /// Not shorter than this.
+    #[serde(with = "duration")]
+    pub timeout_min: Duration,
+    /// Not longer than this.
+    #[serde(with = "duration")]
+    pub timeout_max: Duration,
+}
+
+impl Default for HttpPolicy {
+    fn default() -> Self {
+        Self { timeout_min: Duration::from_secs(3), timeout_max: Duration::from_secs(15) }
+    }
+}
+
+/// When an endpoint is left alone for a while, and how it is taken up again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitPolicy {
+    /// After so many failures in a row,
+    pub failures: u32,
+    /// for so long at first,
+    #[serde(with = "duration")]
+    pub open: Duration,
+    /// and for so long at most.
+    #[serde(with = "duration")]
+    pub open_max: Duration,
+    /// Then one request in so long a time, and with each that succeeds one in half of it.
+    #[serde(with = "duration")]
+    pub trickle: Duration,
+}
+
+impl Default for CircuitPolicy {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        // At most as long as a venue that is back may be missed for.
+        Self { failures: 5, open: seconds(5), open_max: seconds(20), trickle: seconds(1) }
     }
 }
 

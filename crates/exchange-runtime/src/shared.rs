@@ -15,6 +15,14 @@ use crate::clock::Clock;
 use crate::net::Outside;
 use crate::output::Output;
 
+impl Health {
+    /// The worst of its circuits.
+    pub fn circuit(&self) -> State {
+        let worse = |a: State, b: State| if matches!(a, State::Open(_)) || b == State::Closed { a } else { b };
+        self.circuits.values().copied().fold(State::Closed, worse)
+    }
+}
+
 /// The tasks' common ground.
 pub(crate) struct Shared {
     pub(crate) venue: Venue,
@@ -34,8 +42,8 @@ pub struct Health {
     pub problems: BTreeMap<String, String>,
     /// Whether its instruments were read and everything asked for was started.
     pub started: bool,
-    /// The circuit, the worst of its endpoints'.
-    pub circuit: Option<State>,
+    /// The circuit of each endpoint that was asked.
+    pub circuits: BTreeMap<String, State>,
     /// Requests that failed for good (`--once` tries each some times).
     pub failed: u64,
     /// Open connections.

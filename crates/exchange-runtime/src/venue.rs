@@ -12,6 +12,7 @@ use exchange_core::capture::Capture;
 use exchange_core::circuit::{BackOff, Circuit, State};
 use exchange_core::error::{ErrorKind, Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
+use exchange_core::latency::Latency;
 use exchange_core::memo::Memo;
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
-use crate::net::Failure;
+use crate::net::{Failure, FailureKind};
 use crate::shared::{Numbers, Shared, stopped};
 use crate::ws::{Answered, Ask, Connection};
 
@@ -34,7 +35,7 @@ const SWEEPING: usize = 8;
 /// How often one request of a `--once` cycle is tried.
 const ATTEMPTS: u32 = 4;
 /// Pauses between attempts of one request.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// How often the list of instruments is read, where the venue's description says nothing.
 const INSTRUMENTS_EVERY: Duration = Duration::from_mins(1);
 /// A sweep spends at most this part of a budget, evenly.
@@ -49,9 +50,6 @@ enum Purpose {
     /// What a connection wants to know of a channel of an instrument: a snapshot for its book, or whether it is stale.
     Ask(Channel, Arc<Instrument>, mpsc::UnboundedSender<Answered>),
 }
-
-/// How long a request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 struct Done {
     purpose: Purpose,
@@ -108,6 +106,8 @@ pub(crate) struct VenueActor {
     budgets: Budgets,
     sweeps: Budgets,
     circuits: BTreeMap<String, Circuit>,
+    /// By endpoint, as the circuits.
+    latencies: BTreeMap<String, Latency>,
     schedule: BTreeMap<String, Scheduled>,
     /// Sweeps in the order in which they are due.
     sweep: VecDeque<String>,
@@ -139,6 +139,7 @@ impl VenueActor {
             budgets: Budgets::new(profile.limits.clone()),
             sweeps: Budgets::new(profile.limits.iter().map(slice).collect()),
             circuits: BTreeMap::new(),
+            latencies: BTreeMap::new(),
             schedule: BTreeMap::new(),
             sweep: VecDeque::new(),
             urgent: VecDeque::new(),
@@ -370,7 +371,7 @@ impl VenueActor {
 
     /// Whether the circuit and the budget let a request through; if so, its cost is spent.
     fn may_ask(&mut self, now: Time, request: &Request) -> Result<(), Time> {
-        let circuit = self.circuits.entry(request.endpoint.clone()).or_default();
+        let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
         if let State::Open(until) = circuit.state()
             && now < until
         {
@@ -401,8 +402,10 @@ impl VenueActor {
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
         let request = request.at(self.shared.clock.wall());
+        let known = self.latencies.get(&request.endpoint).cloned().unwrap_or_default();
+        let timeout = known.timeout(profile.http.timeout_min, profile.http.timeout_max);
         self.running.spawn(async move {
-            let result = http.send(&profile, &request, REQUEST_TIMEOUT).await;
+            let result = http.send(&profile, &request, timeout).await;
             Done { purpose, request, page, result }
         });
     }
@@ -422,6 +425,10 @@ impl VenueActor {
                 self.measure(&request, &answer, now);
                 let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
                 decoded.map(|unchanged| skipped = unchanged)
+            }
+            Err(failure) if failure.kind == FailureKind::Timeout => {
+                self.latencies.entry(request.endpoint.clone()).or_default().late();
+                Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None })
             }
             Err(failure) => Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None }),
         };
@@ -496,6 +503,7 @@ impl VenueActor {
     fn measure(&mut self, request: &Request, answer: &Answer, now: Time) {
         let labels = [("venue", self.shared.name().to_owned()), ("endpoint", request.endpoint.clone())];
         metrics::histogram!("collector_http_request_duration_seconds", &labels).record(answer.took.as_secs_f64());
+        self.latencies.entry(request.endpoint.clone()).or_default().observe(answer.took);
         if let (Some(used), Some(budget)) = (answer.used, self.budgets.get(&request.limit)) {
             budget.observe(now, used);
         }
@@ -513,7 +521,7 @@ impl VenueActor {
     }
 
     fn succeeded(&mut self, request: &Request) {
-        self.circuits.entry(request.endpoint.clone()).or_default().success();
+        self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit)).success();
         self.shared.problem(&problem_of(request), None);
     }
 
@@ -559,7 +567,7 @@ impl VenueActor {
 
     /// Does what the one table of reactions says; when to try again, if that is known.
     fn react(&mut self, now: Time, request: &Request, refusal: &Refusal) -> Option<Time> {
-        let circuit = self.circuits.entry(request.endpoint.clone()).or_default();
+        let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
         let wall = self.shared.clock.wall();
         let until = |default: Duration| now + refusal.until.map_or(default, |until| until.since(wall));
         let retry_at = match refusal.kind.reaction() {
@@ -602,17 +610,20 @@ impl VenueActor {
     }
 
     fn tell_health(&self) {
-        let worst = |a: State, b: State| if matches!(a, State::Open(_)) || b == State::Closed { a } else { b };
-        let circuit = self.circuits.values().map(Circuit::state).fold(State::Closed, worst);
         let mut health = self.shared.health();
-        if health.circuit != Some(circuit) {
-            health.circuit = Some(circuit);
-            let value = match circuit {
+        for (endpoint, circuit) in &self.circuits {
+            let state = circuit.state();
+            if health.circuits.get(endpoint) == Some(&state) {
+                continue;
+            }
+            let value = match state {
                 State::Closed => 0.0,
                 State::HalfOpen => 1.0,
                 State::Open(_) => 2.0,
             };
-            metrics::gauge!("collector_circuit_state", "venue" => self.shared.name().to_owned()).set(value);
+            let labels = [("venue", self.shared.name().to_owned()), ("endpoint", endpoint.clone())];
+            metrics::gauge!("collector_circuit_state", &labels).set(value);
+            health.circuits.insert(endpoint.clone(), state);
         }
     }
 }
@@ -645,6 +656,8 @@ fn problem_of(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use exchange_core::event::{Funding, Mark};
+
+    use exchange_core::Body;
 
     use super::*;
 
@@ -696,7 +709,7 @@ mod tests {
             due: Time::EPOCH + minute,
             running: 0,
             attempts: 0,
-            pauses: BackOff::new(RETRY.0, RETRY.1, 1, Instant::now()),
+            pauses: BackOff::new(RETRY.0, RETRY.1, 1, Instant::now().into_std()),
             done: true,
             dropped: false,
         };

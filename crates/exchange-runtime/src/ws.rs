@@ -18,7 +18,7 @@ use crate::net::Socket;
 use crate::shared::{Numbers, Shared, stopped};
 
 /// Pauses between attempts to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_mins(1));
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
 /// A connection that lasted so long was a good one: the next pause is the first again.
 const STABLE: Duration = Duration::from_mins(1);
 /// Frames that are decoded before their events go on: enough to hash side by side, few enough not to wait.
