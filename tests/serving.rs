@@ -13,7 +13,7 @@ use support::{Place, Running, Sim, Stdout, eventually, get, market, metric, nobo
 const DESCRIBED: &str = include_str!("../crates/collector-cli/src/serve.rs");
 
 /// How the names of metrics end: in their unit, or in what they count.
-const ENDINGS: [&str; 10] = ["_total", "_seconds", "_bytes", "_events", "_state", "_used", "_fds", "_threads", "_info", "_ratio"];
+const ENDINGS: [&str; 11] = ["_total", "_tasks", "_seconds", "_bytes", "_events", "_state", "_used", "_fds", "_threads", "_info", "_ratio"];
 
 /// A sample: its name, its labels, its value. Written after the text format's description:
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
@@ -177,4 +177,31 @@ fn a_default_address_that_is_taken_is_a_warning_and_one_that_was_asked_for_an_er
     let finished = Running::start(place.collector(once).args(["--listen", &address.to_string()]).args(sim.options()), Stdout::Collect).finish();
     assert_eq!(finished.status, Some(2));
     assert!(finished.stderr.contains(&format!("cannot listen on {address}: ")), "{}", finished.stderr);
+}
+
+#[test]
+fn gives_signs_of_life() {
+    let place = Place::new();
+    let socket = std::os::unix::net::UnixDatagram::bind(place.path("systemd")).unwrap();
+    socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut command = place.collector("run --exchanges bybit --simulate --sink null: --listen off --heartbeat beat");
+    // The watchdog is meant for this process only where it says so, or says nothing.
+    command.env("NOTIFY_SOCKET", place.path("systemd")).env("WATCHDOG_USEC", "400000").env_remove("WATCHDOG_PID");
+    let run = Running::start(&mut command, Stdout::Collect);
+    let mut heard = Vec::new();
+    let mut hear = |wanted: &str| {
+        while !heard.iter().any(|said: &String| said == wanted) {
+            let mut buffer = [0; 256];
+            let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}, only {heard:?}"));
+            heard.extend(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned));
+        }
+        heard.clear();
+    };
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    let seconds: u64 = std::fs::read_to_string(place.path("beat")).unwrap().trim().parse().unwrap();
+    assert!(seconds > 1_700_000_000);
+    run.stop().ok();
+    hear("STOPPING=1");
 }

@@ -129,6 +129,9 @@ pub(crate) struct RunArgs {
     /// Whose progress in the state directory [default: from its venues and sinks]
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// A file that is written anew every 5 s as long as the process is alive, for supervisors that watch files
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heartbeat: Option<String>,
     /// Address of /metrics, /healthz, /readyz and /api; `off` [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
@@ -250,6 +253,7 @@ impl RunArgs {
             .text("--shard", &["shard"], self.shard.as_deref())
             .text("--state", &["state"], self.state.as_deref())
             .text("--name", &["name"], self.name.as_deref())
+            .text("--heartbeat", &["heartbeat"], self.heartbeat.as_deref())
             .text("--listen", &["listen"], self.listen.as_deref())
     }
 }

@@ -16,7 +16,7 @@ use self::tree::{Node, Origin, Value};
 use crate::suggest;
 
 /// The keys of a configuration. They are the flags of `collector run`, with `_` for `-`.
-pub(crate) const KEYS: [&str; 20] = [
+pub(crate) const KEYS: [&str; 21] = [
     "exchanges",
     "markets",
     "channels",
@@ -34,6 +34,7 @@ pub(crate) const KEYS: [&str; 20] = [
     "shard",
     "state",
     "name",
+    "heartbeat",
     "listen",
     "log",
     "venues",

@@ -5,6 +5,7 @@ mod cmd_check;
 mod cmd_completions;
 mod config;
 mod decode;
+mod heartbeat;
 mod listing;
 mod live;
 mod logging;

@@ -13,6 +13,7 @@ use exchange_sinks::SinkErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::heartbeat;
 use crate::live;
 use crate::logging::{self, Voice};
 use crate::serve;
@@ -128,6 +129,7 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice) -> a
         serve::start(listener, recorder, collector.monitor());
         tracing::info!(%address, "serving /metrics, /healthz, /readyz, /api/digest");
     }
+    tokio::spawn(heartbeat::keep(collector.monitor(), settings.heartbeat.clone()));
     let lines = if let Voice::Live(lines) = &voice { Some(lines.clone()) } else { None };
     let live = lines.clone().map(|lines| tokio::spawn(live::show(collector.monitor(), lines)));
     let patterns = tokio::spawn(warn_of_unmatched(settings.symbols.clone(), venues.clone(), collector.monitor()));
@@ -152,6 +154,7 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice) -> a
         std::process::exit(status);
     });
     patterns.abort();
+    heartbeat::stopping();
     let summary = collector.stop().await;
     if let Some(live) = live {
         live.abort();

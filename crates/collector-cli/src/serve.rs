@@ -35,6 +35,11 @@ fn describe() {
     describe_counter!("collector_events_dropped_total", "Events given up because a sink did not keep up; each loss is a gap event, too.");
     describe_counter!("collector_http_requests_total", "Requests by venue, endpoint and outcome.");
     describe_counter!("collector_reconnects_total", "WebSocket connections that were lost.");
+    describe_counter!("collector_connect_failures_total", "WebSocket connections that could not be opened, by reason: dns, refused, tls, timeout, status ...");
+    describe_counter!("collector_resubscriptions_total", "Topics that were begun anew because nothing came of them.");
+    describe_counter!("collector_task_restarts_total", "Tasks of venues that failed and were started again.");
+    describe_gauge!("collector_stuck_tasks", "Tasks of venues that have not moved for a minute.");
+    describe_histogram!("collector_event_loop_lag_seconds", Unit::Seconds, "How late the runtime wakes a task that slept.");
     describe_histogram!("collector_http_request_duration_seconds", Unit::Seconds, "From sending a request to the end of its answer.");
     describe_histogram!("collector_event_lag_seconds", Unit::Seconds, "From the venue's time of an event to its arrival, one sample a batch.");
     describe_gauge!("collector_queue_depth_events", "Events that wait for a sink.");
@@ -64,7 +69,7 @@ pub(crate) fn start(listener: TcpListener, metrics: PrometheusHandle, monitor: M
     let served = Served { metrics, process, monitor };
     let router = Router::new()
         .route("/metrics", get(render))
-        .route("/healthz", get(async || "alive\n"))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/api/digest", get(digest))
         .with_state(served);
@@ -78,6 +83,14 @@ pub(crate) fn start(listener: TcpListener, metrics: PrometheusHandle, monitor: M
 async fn render(State(served): State<Served>) -> Response {
     served.process.collect();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], served.metrics.render()).into_response()
+}
+
+/// 200 as long as every venue's task moves; whether it delivers is another question.
+async fn alive(State(served): State<Served>) -> Response {
+    if served.monitor.is_alive() {
+        return "alive\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "a task is stuck: see /readyz\n").into_response()
 }
 
 /// 200 where every venue delivers what was asked for, else 503; a line a venue, and why not.

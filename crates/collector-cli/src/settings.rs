@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) state: PathBuf,
     /// Whose spool and progress it is in there; `None` where all sinks are ones that need neither.
     pub(crate) name: Option<String>,
+    /// The file that is written anew every few seconds, as long as all is well with the process.
+    pub(crate) heartbeat: Option<PathBuf>,
     /// Where metrics and health are served.
     pub(crate) listen: Listen,
     /// How it logs.
@@ -154,6 +156,7 @@ impl Settings {
             shard: check.text("shard", shard).unwrap_or(Shard { index: 0, count: 1 }),
             state: check.text("state", path).unwrap_or_default(),
             name: name.or_else(|| derived_name(&names, &sinks)),
+            heartbeat: check.text("heartbeat", path),
             listen: check.listen(),
             log: check.text("log", log).unwrap_or(Log::Auto),
             profiles,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exchange_core::event::{Gap, GapReason, Ident};
 use exchange_core::fold::STATES;
 use exchange_core::pipeline::{Counts, Wanted};
-use exchange_core::{Channel, Instrument, Market, Mode, Pipeline, Venue};
+use exchange_core::{Body, Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
 use exchange_sinks::{Sink, SinkError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +19,10 @@ use crate::net::Outside;
 use crate::output::{Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
 use crate::venue::VenueActor;
+use crate::watchdog;
+
+/// A task that failed is started again after this long.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// Decides which instruments are collected.
 pub type Chooser = Arc<dyn Fn(&Instrument) -> bool + Send + Sync>;
@@ -97,6 +102,40 @@ pub struct Collector {
     stop: watch::Sender<bool>,
     writer: Option<Writer>,
     sink_failed: watch::Receiver<Option<SinkError>>,
+    watchdog: JoinHandle<()>,
+}
+
+/// Runs a venue's actor, and another one in its place should it fail: what it knew of the venue's instruments is not its
+/// own, what it had not asked yet is asked anew.
+async fn supervise(shared: Arc<Shared>, options: VenueOptions, http: Http, numbers: Arc<Numbers>, stop: watch::Receiver<bool>) {
+    loop {
+        let actor = VenueActor::new(shared.clone(), options.clone(), http.clone(), numbers.clone(), stop.clone());
+        let Err(error) = tokio::spawn(actor.run()).await else { return };
+        if error.is_cancelled() || *stop.borrow() {
+            return;
+        }
+        tracing::error!(venue = shared.name(), %error, "the venue's task failed, and is started again");
+        metrics::counter!("collector_task_restarts_total", "venue" => shared.name().to_owned()).increment(1);
+        // Its connections ended with it, and what they would have brought until they are open again is missed.
+        let mut gaps: Vec<Event> = missed(&shared, &options);
+        shared.deliver(&mut gaps, 0).await;
+        tokio::time::sleep(RESTART).await;
+    }
+}
+
+/// One gap for each channel of each market that was asked for.
+fn missed(shared: &Shared, options: &VenueOptions) -> Vec<Event> {
+    let now = shared.clock.wall();
+    let mut gaps = Vec::new();
+    for market in &options.markets {
+        let all = Arc::new(Instrument::named(shared.venue.catalog.venue(), *market, "*", None));
+        for channel in options.channels.iter().filter(|channel| **channel != Channel::Instrument) {
+            let from = u64::try_from(now.micros()).ok().map(Ident::Number);
+            let gap = Gap { channel: *channel, reason: GapReason::Disconnect, from, to: None };
+            gaps.push(Event::new(all.clone(), now, None, Body::Gap(Box::new(gap))));
+        }
+    }
+    gaps
 }
 
 /// What became of a run.
@@ -236,9 +275,10 @@ impl Builder {
             let pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
             let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone(), outside.clone()));
             venues.push(shared.clone());
-            actors.push(tokio::spawn(VenueActor::new(shared, options, http.clone(), numbers.clone(), stopped.clone()).run()));
+            actors.push(tokio::spawn(supervise(shared, options, http.clone(), numbers.clone(), stopped.clone())));
         }
-        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed })
+        let watchdog = tokio::spawn(watchdog::watch(venues.iter().map(Arc::downgrade).collect()));
+        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog })
     }
 }
 
@@ -321,6 +361,7 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.watchdog.abort();
         self.actors.iter().for_each(JoinHandle::abort);
     }
 }
@@ -372,6 +413,11 @@ impl Monitor {
         self.shared()
             .map(|shared| VenueStatus { venue: shared.name().to_owned(), counts: shared.pipeline().counts(), health: shared.health().clone() })
             .collect()
+    }
+
+    /// Whether every venue's task moves. A venue that does not answer is no reason why it would not.
+    pub fn is_alive(&self) -> bool {
+        self.shared().all(|shared| shared.pulse.stuck(shared.clock.now()).is_none())
     }
 
     /// The digests of all states that are known, by venue, market and channel.

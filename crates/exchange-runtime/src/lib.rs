@@ -17,6 +17,7 @@ mod net;
 mod output;
 mod shared;
 mod venue;
+mod watchdog;
 mod ws;
 
 pub use client::{Client, ClientError, ClientErrorKind, Record, Watch, WatchError};

@@ -99,6 +99,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All words for metrics.
+    pub(crate) const ALL: [&str; 7] = ["dns", "refused", "unreachable", "tls", "timeout", "broken", "status"];
+
     /// A word for metrics.
     pub fn as_str(self) -> &'static str {
         match self {

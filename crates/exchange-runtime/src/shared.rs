@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use crate::capture::Tap;
 use crate::clock::Clock;
-use crate::net::Outside;
+use crate::net::{FailureKind, Outside};
 use crate::output::Output;
+use crate::watchdog::Pulse;
 
 impl Health {
     /// The worst of its circuits.
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) outside: Outside,
     pub(crate) clock: Clock,
     pub(crate) tap: Option<Tap>,
+    /// Of the venue's actor.
+    pub(crate) pulse: Pulse,
     pub(crate) health: Mutex<Health>,
     pipeline: Mutex<Pipeline>,
     output: Arc<Output>,
@@ -68,6 +71,13 @@ struct Meters {
 impl Meters {
     fn new(venue: &str) -> Self {
         let venue = venue.to_owned();
+        // There from the beginning: an alert needs the zero before the first of them.
+        for name in ["collector_reconnects_total", "collector_resubscriptions_total", "collector_task_restarts_total"] {
+            drop(metrics::counter!(name, "venue" => venue.clone()));
+        }
+        for reason in FailureKind::ALL {
+            drop(metrics::counter!("collector_connect_failures_total", "venue" => venue.clone(), "reason" => reason));
+        }
         let kind = |at: usize| Channel::NAMES.iter().filter_map(|name| Channel::parse(name)).find(|channel| channel.index() == at).map_or("", Channel::as_str);
         Self {
             events: std::array::from_fn(|at| metrics::counter!("collector_events_total", "venue" => venue.clone(), "channel" => kind(at))),
@@ -98,7 +108,7 @@ impl Meters {
 impl Shared {
     pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>, outside: Outside) -> Self {
         let meters = Meters::new(&venue.profile.name);
-        Self { venue, clock: outside.clock, outside, tap, health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
+        Self { venue, clock: outside.clock, outside, tap, pulse: Pulse::default(), health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -26,6 +26,7 @@ use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
 use crate::net::{Failure, FailureKind};
 use crate::shared::{Numbers, Shared, stopped};
+use crate::watchdog::TURN;
 use crate::ws::{Answered, Ask, Connection};
 
 /// Requests under way at once.
@@ -172,7 +173,8 @@ impl VenueActor {
                 break;
             }
             let now = self.shared.clock.now();
-            let pause = wake.map_or(Duration::from_hours(1), |wake| wake.since(now));
+            self.shared.pulse.beat(now);
+            let pause = wake.map_or(TURN, |wake| wake.since(now)).min(TURN);
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => break,
