@@ -39,7 +39,7 @@ impl Exchange for Clumsy {
 struct Seen(Arc<Mutex<Vec<&'static str>>>);
 
 impl Sink for Seen {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "seen"
     }
 
