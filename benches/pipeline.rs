@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use collector::core::event::BookKind;
 use collector::core::feed::Turn;
+use collector::core::ledger::EventCounts;
+use collector::core::pipeline::Everything;
 use collector::core::session::Happened;
-use collector::core::{Batch, Body, Channel, Decimal, Event, Market, Session, Time};
+use collector::core::{Batch, Body, Channel, Decimal, Event, Market, Pipeline, Session, Time};
 use collector::runtime::Collector;
 use collector::sinks::{Sink, SinkFuture};
 use cpu_time::{ProcessTime, ThreadTime};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -195,6 +197,44 @@ fn ingest(c: &mut Criterion) {
     group.finish();
 }
 
+/// What the pipeline makes of decoded events, and what the ledger adds to it and to each sink.
+fn process(c: &mut Criterion) {
+    let messages = support::mix("binance");
+    let mut feed = collector::core::Feed::new(support::venue("binance", support::SYMBOLS), Market::Linear);
+    let mut turn = Turn::default();
+    for message in &messages[..100_000] {
+        feed.frame(Time::EPOCH, "ws://x/public/stream", message.as_bytes(), &mut turn);
+    }
+    let batches: Vec<Vec<Event>> = turn.events.chunks(256).map(<[Event]>::to_vec).collect();
+    let mut group = c.benchmark_group("process");
+    group.throughput(Throughput::Elements(turn.events.len() as u64)).sample_size(20);
+    for (label, ledger) in [("plain", false), ("ledger", true)] {
+        let run = |batches: Vec<Vec<Event>>| {
+            let mut pipeline = Pipeline::new("binance", Arc::new(Everything), false, false);
+            if ledger {
+                pipeline.keep_ledger();
+            }
+            for mut batch in batches {
+                pipeline.process(&mut batch);
+                black_box(batch);
+            }
+            pipeline
+        };
+        assert_eq!(run(batches.clone()).take_ledger().is_empty(), !ledger);
+        group.bench_function(label, |b| b.iter_batched(|| batches.clone(), run, BatchSize::LargeInput));
+    }
+    group.bench_function("sink_counts", |b| {
+        b.iter(|| {
+            let mut counts = EventCounts::default();
+            for batch in &batches {
+                counts.count(batch);
+            }
+            counts
+        });
+    });
+    group.finish();
+}
+
 /// A sink that only notes when its last batch came.
 struct Noting(Arc<Mutex<Option<Instant>>>);
 
@@ -295,5 +335,5 @@ fn cycle(c: &mut Criterion) {
     runtime.block_on(running.stop());
 }
 
-criterion_group!(benches, ingest, cycle);
+criterion_group!(benches, ingest, process, cycle);
 criterion_main!(benches);

@@ -22,6 +22,7 @@ pub mod feed;
 pub mod fold;
 pub mod instrument;
 pub mod latency;
+pub mod ledger;
 pub mod liveness;
 pub mod memo;
 pub mod offline;

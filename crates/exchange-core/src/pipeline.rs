@@ -7,10 +7,15 @@ use hashbrown::{HashMap, HashSet};
 use crate::event::{Body, CHANNELS, Channel, Event, EventId};
 use crate::fold::Latest;
 use crate::instrument::{Instrument, Market};
+use crate::ledger::{Entry, Fate, Key, Kind, Mark, Tallies};
 use crate::seal::Sealer;
+use crate::time::Time;
 
 /// How many ids are remembered at least (and twice as many at most).
 const WINDOW: usize = 1 << 16;
+
+/// How many instruments are remembered at most (and those of one batch): names that a venue made up must not fill the memory.
+const MOST_INSTRUMENTS: usize = 1 << 16;
 
 /// A bounded window of ids.
 #[derive(Debug, Default)]
@@ -80,6 +85,21 @@ struct Asked {
     channels: u16,
     /// The symbol for which that holds: it becomes known when the venue describes the instrument.
     symbol: Option<Box<str>>,
+    /// Where the ledger counts it.
+    mark: Mark,
+}
+
+/// Records that were passed over, because they were the bytes of the last answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Skipped<'a> {
+    /// When the answer arrived.
+    pub received: Time,
+    /// Whose they are.
+    pub market: Market,
+    /// The states that each of them holds.
+    pub channels: &'a [Channel],
+    /// How many.
+    pub records: u64,
 }
 
 /// How many events met which fate.
@@ -111,6 +131,9 @@ pub struct Pipeline {
     seen: Seen,
     sealer: Sealer,
     counts: Counts,
+    ledger: Option<Tallies>,
+    /// Of the events that are being processed, where the ledger counts them.
+    marks: Vec<Mark>,
 }
 
 #[expect(clippy::indexing_slicing, reason = "one slot a market, one a channel")]
@@ -127,30 +150,59 @@ impl Pipeline {
             seen: Seen::default(),
             sealer: Sealer::default(),
             counts: Counts::default(),
+            ledger: None,
+            marks: Vec::new(),
         }
+    }
+
+    /// Keeps a ledger from here on, for [`Pipeline::take_ledger`].
+    pub fn keep_ledger(&mut self) {
+        self.asked = Default::default();
+        self.ledger = Some(Tallies::new(self.venue.clone()));
+    }
+
+    /// The ledger's rows since the last time.
+    pub fn take_ledger(&mut self) -> Vec<(Key, Entry)> {
+        self.ledger.as_mut().map(Tallies::take).unwrap_or_default()
     }
 
     /// Leaves in `events` what goes out, sealed.
     pub fn process(&mut self, events: &mut Vec<Event>) {
+        self.make_room();
+        self.marks.clear();
         events.retain_mut(|event| {
-            if !self.is_wanted(event) {
+            let (wanted, mark) = self.look_up(event);
+            if let Some(ledger) = &mut self.ledger {
+                ledger.arrived(mark, event.received);
+            }
+            if !wanted {
+                self.note(mark, event, Fate::NotAsked);
                 return false;
             }
             let news = self.latest.update(event);
             if !news && !self.all_events {
                 self.counts.unchanged += 1;
+                self.note(mark, event, Fate::Unchanged);
                 return false;
             }
+            self.marks.push(mark);
             if self.fold {
                 self.latest.fold(event);
             }
             true
         });
         self.sealer.seal(events);
+        let marks = std::mem::take(&mut self.marks);
+        let mut next = marks.iter().copied();
         events.retain(|event| {
+            let mark = next.next().unwrap_or_default();
             if !self.seen.insert(event.id) {
                 self.counts.duplicates += 1;
+                self.note(mark, event, Fate::Duplicate);
                 return false;
+            }
+            if let Some(ledger) = &mut self.ledger {
+                ledger.passed(mark, event);
             }
             self.counts.events += 1;
             match &event.body {
@@ -163,34 +215,69 @@ impl Pipeline {
             }
             true
         });
+        self.marks = marks;
     }
 
-    /// Takes note of states that were passed over because their records were the bytes of the last answer.
-    pub fn skipped(&mut self, unchanged: u64) {
-        self.counts.unchanged += unchanged;
+    /// Takes note of states that were passed over.
+    pub fn skipped(&mut self, skipped: &Skipped<'_>) {
+        self.counts.unchanged += skipped.records * skipped.channels.len() as u64;
+        if let Some(ledger) = self.ledger.as_mut().filter(|_| skipped.records > 0) {
+            for channel in skipped.channels {
+                ledger.passed_over(skipped.market, *channel, skipped.received, skipped.records);
+            }
+        }
     }
 
     #[inline]
-    fn is_wanted(&mut self, event: &Event) -> bool {
-        let Some(channel) = event.body.channel() else { return true };
+    fn note(&mut self, mark: Mark, event: &Event, fate: Fate) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.fate(mark, event.received, fate);
+        }
+    }
+
+    /// Forgets what was asked for when that has become too much; it is only worked out anew.
+    fn make_room(&mut self) {
+        let known: usize = self.asked.iter().map(HashMap::len).sum();
+        if known.max(self.ledger.as_ref().map_or(0, Tallies::len)) > MOST_INSTRUMENTS {
+            self.asked = Default::default();
+            if let Some(ledger) = &mut self.ledger {
+                ledger.clear();
+            }
+        }
+    }
+
+    /// Whether an event was asked for, and where the ledger counts it.
+    #[inline]
+    fn look_up(&mut self, event: &Event) -> (bool, Mark) {
+        let channel = event.body.channel();
+        // What the collector itself says is for everyone.
+        if channel.is_none() && self.ledger.is_none() {
+            return (true, Mark::default());
+        }
         let instrument = &*event.instrument;
         let table = &mut self.asked[instrument.market.index()];
-        let mask = match table.get(&*instrument.venue_symbol) {
-            Some(asked) if asked.symbol == instrument.symbol => asked.channels,
+        let (channels, mark) = match table.get(&*instrument.venue_symbol) {
+            Some(asked) if asked.symbol == instrument.symbol => (asked.channels, asked.mark),
             _ => {
                 let one_minute = crate::time::Interval::new(1, 'm').map(Channel::Candle);
-                let mut mask = 0;
+                let mut channels = 0;
                 for name in Channel::NAMES {
                     if let Some(channel) = Channel::parse(name).filter(|c| Some(*c) != one_minute) {
-                        mask |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
+                        channels |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
                     }
                 }
-                table.insert(instrument.venue_symbol.clone(), Asked { channels: mask, symbol: instrument.symbol.clone() });
-                mask
+                let mark = self.ledger.as_mut().map(|ledger| ledger.add(instrument)).unwrap_or_default();
+                table.insert(instrument.venue_symbol.clone(), Asked { channels, symbol: instrument.symbol.clone(), mark });
+                (channels, mark)
             }
         };
-        // Candles are asked for by interval, too.
-        if matches!(channel, Channel::Candle(_)) { self.wanted.wants(channel, instrument) } else { mask >> channel.index() & 1 == 1 }
+        let wanted = match channel {
+            None => true,
+            // Candles are asked for by interval, too.
+            Some(channel @ Channel::Candle(_)) => self.wanted.wants(channel, instrument),
+            Some(channel) => channels >> channel.index() & 1 == 1,
+        };
+        (wanted, mark.of(Kind::of(&event.body)))
     }
 
     /// How many events met which fate since the beginning.
@@ -213,8 +300,8 @@ impl Pipeline {
 mod tests {
     use super::*;
     use crate::decimal::Decimal;
-    use crate::event::{Mark, Ticker, Trade};
-    use crate::time::Time;
+    use crate::event::{self, DecodeFailure, Gap, GapReason, Ticker, Trade};
+    use crate::ledger::{Account, Hour};
 
     fn event(body: Body, received: i64, time: Option<i64>) -> Event {
         let instrument = Arc::new(Instrument::named(&"x".into(), Market::Linear, "A", None));
@@ -263,8 +350,75 @@ mod tests {
             }
         }
         let mut pipeline = Pipeline::new("x", Arc::new(Tickers), false, false);
-        let mark = event(Body::Mark(Mark { mark: Some(Decimal::ONE), ..Mark::default() }), 1, None);
+        let mark = event(Body::Mark(event::Mark { mark: Some(Decimal::ONE), ..event::Mark::default() }), 1, None);
         assert_eq!(pass(&mut pipeline, [ticker(1, 1, None), mark, trade(1)]), 1);
+    }
+
+    #[test]
+    fn the_ledger_says_what_became_of_everything() {
+        struct NoTrades;
+        impl Wanted for NoTrades {
+            fn wants(&self, channel: Channel, _: &Instrument) -> bool {
+                channel != Channel::Trade
+            }
+        }
+        let hour = 3_600_000_000;
+        let mut pipeline = Pipeline::new("x", Arc::new(NoTrades), false, false);
+        pipeline.keep_ledger();
+        let gap = Gap { channel: Channel::Book, reason: GapReason::Sequence, from: None, to: None };
+        let failure = || Body::DecodeError(Box::new(DecodeFailure { reason: "malformed: x".into(), excerpt: String::new() }));
+        pass(
+            &mut pipeline,
+            [
+                ticker(1, 1, None),
+                ticker(1, 2, None),
+                trade(1),
+                // Across the hour, in the order in which two connections may bring it.
+                ticker(2, hour, None),
+                ticker(3, hour - 1, None),
+                event(Body::Gap(Box::new(gap)), 3, None),
+                event(failure(), 4, None),
+                event(failure(), 4, None),
+            ],
+        );
+        pipeline.skipped(&Skipped { received: Time::from_micros(5), market: Market::Linear, channels: &[Channel::Ticker, Channel::Mark], records: 3 });
+
+        let mut account = Account::default();
+        account.add_entries(pipeline.take_ledger());
+        assert_eq!(account.differences(false), []);
+        let counts = pipeline.counts();
+        let sum = |of: fn(&Entry) -> u64| account.entries.values().map(of).sum::<u64>();
+        assert_eq!(sum(|e| e.passed), counts.events);
+        assert_eq!(sum(|e| e.unchanged + e.passed_over), counts.unchanged);
+        assert_eq!((sum(|e| e.duplicate), sum(|e| e.gaps), sum(|e| e.undecodable)), (counts.duplicates, counts.gaps, 2));
+        let entry = |name: &str, kind: &str, at| {
+            let key =
+                Key { hour: Hour::of(Time::from_micros(at)), venue: "x".into(), kind: Kind::parse(kind).unwrap(), market: Market::Linear, name: name.into() };
+            account.entries[&key]
+        };
+        assert_eq!(entry("A", "ticker", 0), Entry { received: 3, decoded: 3, unchanged: 1, passed: 2, ..Entry::default() });
+        assert_eq!(entry("A", "ticker", hour), Entry { received: 1, decoded: 1, passed: 1, ..Entry::default() });
+        assert_eq!(entry("A", "trade", 0), Entry { received: 1, decoded: 1, not_asked: 1, ..Entry::default() });
+        assert_eq!(entry("A", "gap", 0), Entry { made: 1, passed: 1, ..Entry::default() });
+        assert_eq!(entry("A", "book", 0), Entry { gaps: 1, ..Entry::default() });
+        assert_eq!(entry("A", "decode_error", 0), Entry { received: 2, undecodable: 2, made: 2, passed: 1, duplicate: 1, ..Entry::default() });
+        assert_eq!(entry("*", "mark", 0), Entry { received: 3, passed_over: 3, ..Entry::default() });
+        assert!(pipeline.take_ledger().is_empty());
+    }
+
+    #[test]
+    fn made_up_names_do_not_fill_the_memory() {
+        let mut pipeline = Pipeline::new("x", Arc::new(Everything), true, false);
+        pipeline.keep_ledger();
+        let mut account = Account::default();
+        for n in 0..6 {
+            let named = |m: usize| Arc::new(Instrument::named(&"x".into(), Market::Linear, &format!("{n}-{m}"), None));
+            let mut events: Vec<Event> = (0..MOST_INSTRUMENTS / 4).map(|m| Event { instrument: named(m), ..ticker(1, 1, None) }).collect();
+            pipeline.process(&mut events);
+            assert!(pipeline.asked[Market::Linear.index()].len() <= MOST_INSTRUMENTS * 5 / 4);
+            account.add_entries(pipeline.take_ledger());
+        }
+        assert_eq!((account.differences(false), account.entries.len()), (Vec::new(), 6 * (MOST_INSTRUMENTS / 4)));
     }
 
     #[test]

@@ -15,9 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::capture::{Tap, Writer};
 use crate::http::Http;
+use crate::ledger::{self, Keeper};
 use crate::net::Outside;
 use crate::output::{Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
+use crate::state::{StateDir, StateError};
 use crate::venue::VenueActor;
 use crate::watchdog;
 
@@ -66,6 +68,17 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The ledger's file could not be made.
+    #[error("cannot keep a ledger in `{}`", path.display())]
+    Ledger {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 /// Makes a collector. Brings no runtime, no logger, no metrics exporter and no signal handler of its own.
@@ -92,6 +105,7 @@ pub struct Builder {
     sinks: Vec<(String, Box<dyn Sink>)>,
     capture: Option<PathBuf>,
     outside: Option<Outside>,
+    state: Option<StateDir>,
 }
 
 /// A running collector. Dropping it stops everything, without waiting for the sinks.
@@ -103,6 +117,9 @@ pub struct Collector {
     writer: Option<Writer>,
     sink_failed: watch::Receiver<Option<SinkError>>,
     watchdog: JoinHandle<()>,
+    keeper: Option<Keeper>,
+    /// Its name is claimed until the last row is written.
+    _state: Option<StateDir>,
 }
 
 /// Runs a venue's actor, and another one in its place should it fail: what it knew of the venue's instruments is not its
@@ -118,7 +135,7 @@ async fn supervise(shared: Arc<Shared>, options: VenueOptions, http: Http, numbe
         metrics::counter!("collector_task_restarts_total", "venue" => shared.name().to_owned()).increment(1);
         // Its connections ended with it, and what they would have brought until they are open again is missed.
         let mut gaps: Vec<Event> = missed(&shared, &options);
-        shared.deliver(&mut gaps, 0).await;
+        shared.deliver(&mut gaps, None).await;
         tokio::time::sleep(RESTART).await;
     }
 }
@@ -147,6 +164,8 @@ pub struct Summary {
     pub sink_errors: Vec<(String, SinkError)>,
     /// What kept the captures from the disk.
     pub capture_error: Option<String>,
+    /// What kept the ledger from being complete.
+    pub ledger_error: Option<String>,
 }
 
 /// What became of one venue.
@@ -248,6 +267,14 @@ impl Builder {
         self
     }
 
+    /// What survives the run goes into this directory. If a name was claimed in it, a ledger is kept
+    /// ([`exchange_core::ledger`]), for which each sink is flushed once a minute.
+    #[must_use]
+    pub fn state(mut self, state: Option<StateDir>) -> Self {
+        self.state = state;
+        self
+    }
+
     /// Starts collecting, on the tokio runtime of the caller.
     ///
     /// # Errors
@@ -264,7 +291,15 @@ impl Builder {
         };
         let (stop, stopped) = watch::channel(false);
         let (failed, sink_failed) = watch::channel(None);
-        let (output, sinks) = Output::start(self.sinks, &failed, outside.clock);
+        let ledger = match self.state.as_ref().map(|state| state.own(ledger::PART)).transpose()?.flatten() {
+            None => None,
+            Some(path) => {
+                let names = distinct(self.sinks.iter().map(|(name, _)| name));
+                let opened = ledger::Writer::open(path.clone(), outside.clock.wall(), names.clone());
+                Some((opened.map_err(|source| StartError::Ledger { path, source })?, names))
+            }
+        };
+        let (output, sinks, books) = Output::start(self.sinks, &failed, ledger.as_ref().map(|(_, names)| names.as_slice()), outside.clock);
         let output = Arc::new(output);
         let numbers = Arc::new(Numbers::default());
         let mut venues = Vec::new();
@@ -272,13 +307,17 @@ impl Builder {
         for venue in self.venues {
             let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
             let options = VenueOptions { markets, ..self.options.clone() };
-            let pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
+            let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
+            if ledger.is_some() {
+                pipeline.keep_ledger();
+            }
             let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone(), outside.clone()));
             venues.push(shared.clone());
             actors.push(tokio::spawn(supervise(shared, options, http.clone(), numbers.clone(), stopped.clone())));
         }
+        let keeper = ledger.map(|(writer, _)| Keeper::start(writer, venues.iter().map(Arc::downgrade).collect(), books, ledger::EVERY, outside.clock));
         let watchdog = tokio::spawn(watchdog::watch(venues.iter().map(Arc::downgrade).collect()));
-        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog })
+        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog, keeper, _state: self.state })
     }
 }
 
@@ -294,7 +333,7 @@ impl Collector {
             all_events: false,
             chooser: None,
         };
-        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None, outside: None }
+        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None, outside: None, state: None }
     }
 
     /// Waits until every venue has done all that was asked for; without `once`, that is never.
@@ -327,9 +366,15 @@ impl Collector {
     pub async fn stop(mut self) -> Summary {
         self.stop.send_replace(true);
         self.finished().await;
+        let ledger = match self.keeper.take() {
+            Some(keeper) => Some(keeper.pause().await),
+            None => None,
+        };
+        let mut rows = Vec::new();
         let mut summary = Summary::default();
         for shared in std::mem::take(&mut self.venues) {
             let counts = shared.pipeline().counts();
+            rows.append(&mut shared.pipeline().take_ledger());
             let health = shared.health().clone();
             summary.venues.insert(shared.name().to_owned(), VenueSummary { counts, failed: health.failed, problems: health.problems });
         }
@@ -340,6 +385,9 @@ impl Collector {
                 Ok(SinkEnd { name, result: Err(error) }) => summary.sink_errors.push((name, error)),
                 Err(error) => tracing::error!(%error, "a sink's task failed"),
             }
+        }
+        if let Some(ledger) = ledger {
+            summary.ledger_error = ledger.finish(rows).await.err();
         }
         if let Some(writer) = self.writer.take() {
             summary.capture_error = writer.finish().err().map(|error| error.to_string());
@@ -363,6 +411,9 @@ impl Drop for Collector {
         self.stop.send_replace(true);
         self.watchdog.abort();
         self.actors.iter().for_each(JoinHandle::abort);
+        if let Some(keeper) = &self.keeper {
+            keeper.abort();
+        }
     }
 }
 
@@ -435,6 +486,17 @@ impl Monitor {
         }
         all
     }
+}
+
+/// The names, in order, each once: two sinks of one name are two.
+fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        let numbered = (2..).map(|number| format!("{name} #{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !distinct.contains(name));
+        distinct.extend(free);
+    }
+    distinct
 }
 
 /// The channels that a venue does not serve in a market in this mode.

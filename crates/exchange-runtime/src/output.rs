@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::ledger::{Book, Books, Counting};
 
 /// Events that may wait for one sink.
 const CAPACITY: u32 = 32_768;
@@ -38,6 +39,7 @@ struct Queue {
     clock: Clock,
     depth: metrics::Gauge,
     dropped: metrics::Counter,
+    book: Option<Arc<Book>>,
 }
 
 /// How a sink's task ended.
@@ -49,22 +51,32 @@ pub(crate) struct SinkEnd {
 
 impl Output {
     /// Starts a task for each sink. The tasks end when the output is dropped, after everything was written.
-    /// `failed` is told of the first that ends early.
-    pub(crate) fn start(sinks: Vec<(String, Box<dyn Sink>)>, failed: &watch::Sender<Option<SinkError>>, clock: Clock) -> (Self, Vec<JoinHandle<SinkEnd>>) {
-        let (queues, tasks) = sinks
+    /// `failed` is told of the first that ends early. Each sink has a book in the ledger, by these
+    /// names, if one is kept.
+    pub(crate) fn start(
+        sinks: Vec<(String, Box<dyn Sink>)>,
+        failed: &watch::Sender<Option<SinkError>>,
+        ledger: Option<&[String]>,
+        clock: Clock,
+    ) -> (Self, Vec<JoinHandle<SinkEnd>>, Books) {
+        let mut in_ledger = ledger.into_iter().flatten().cloned();
+        let (queues, tasks): (Vec<Queue>, Vec<_>) = sinks
             .into_iter()
             .map(|(name, sink)| {
+                let (book, counting) = Book::open(in_ledger.next());
                 // The semaphore is the bound: it counts events, where a channel's own would count batches.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let room = Arc::new(Semaphore::new(CAPACITY as usize));
                 let depth = metrics::gauge!("collector_queue_depth_events", "sink" => name.clone());
                 // There from the beginning: an alert on it needs the zero before the first loss.
                 let dropped = metrics::counter!("collector_events_dropped_total", "sink" => name.clone());
-                let queue = Queue { name: name.clone(), sender, room, overflowing: AtomicBool::new(false), lost: Mutex::default(), clock, depth, dropped };
-                (queue, tokio::spawn(write(name, sink, receiver, failed.clone())))
+                let queue =
+                    Queue { name: name.clone(), sender, room, overflowing: AtomicBool::new(false), lost: Mutex::default(), clock, depth, dropped, book };
+                (queue, tokio::spawn(write(name, sink, receiver, failed.clone(), counting)))
             })
             .unzip();
-        (Self { queues }, tasks)
+        let books = queues.iter().filter_map(|queue| queue.book.clone()).collect();
+        (Self { queues }, tasks, books)
     }
 
     /// Hands a batch to every sink. Waits for room, within bounds.
@@ -91,8 +103,16 @@ impl Queue {
         let Some(permit) = permit else { return self.give_up(batch) };
         // What was lost is told before what comes next.
         self.tell_losses();
+        self.hand_over(batch.clone(), permit);
+    }
+
+    fn hand_over(&self, batch: Arc<Batch>, permit: OwnedSemaphorePermit) {
         // The receiver only goes away when the sink has failed for good, which ends the collector.
-        drop(self.sender.send((batch.clone(), permit)));
+        if let Err(mpsc::error::SendError((batch, _))) = self.sender.send((batch, permit))
+            && let Some(book) = &self.book
+        {
+            book.dropped(batch.events());
+        }
     }
 
     fn tell_losses(&self) {
@@ -101,7 +121,11 @@ impl Queue {
         }
         // It is little, and finds room always: one event an instrument and channel.
         if let Ok(free) = self.room.clone().try_acquire_many_owned(0) {
-            drop(self.sender.send((Arc::new(Batch::new(self.gaps())), free)));
+            let gaps = self.gaps();
+            if let Some(book) = &self.book {
+                book.told(&gaps);
+            }
+            self.hand_over(Arc::new(Batch::new(gaps)), free);
         }
     }
 
@@ -111,6 +135,9 @@ impl Queue {
             tracing::warn!(sink = self.name, "the sink does not keep up: events are given up, each loss will be a gap event");
         }
         self.dropped.increment(batch.events().len() as u64);
+        if let Some(book) = &self.book {
+            book.dropped(batch.events());
+        }
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         for event in batch.events() {
             if let Some(channel) = event.body.channel() {
@@ -145,29 +172,152 @@ impl Drop for Queue {
 /// Pauses between attempts to write what a sink refused.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-async fn write(name: String, mut sink: Box<dyn Sink>, mut queue: mpsc::UnboundedReceiver<Item>, failed: watch::Sender<Option<SinkError>>) -> SinkEnd {
+async fn write(
+    name: String,
+    mut sink: Box<dyn Sink>,
+    mut queue: mpsc::UnboundedReceiver<Item>,
+    failed: watch::Sender<Option<SinkError>>,
+    mut counting: Counting,
+) -> SinkEnd {
     let result = async {
-        while let Some((batch, room)) = queue.recv().await {
+        loop {
+            let (batch, room) = tokio::select! {
+                biased;
+                Some(answer) = counting.asked() => {
+                    counting.confirm(&mut *sink, answer).await;
+                    continue;
+                }
+                next = queue.recv() => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
             let mut pause = RETRY.0;
             while let Err(error) = sink.write(&batch).await {
-                if !error.is_retryable() {
-                    return Err(error);
-                }
                 // On the way out there is nobody left to wait for.
-                if queue.is_closed() && pause > RETRY.0 {
+                if !error.is_retryable() || (queue.is_closed() && pause > RETRY.0) {
+                    counting.dropped(batch.events());
                     return Err(error);
                 }
                 tracing::warn!(sink = name, %error, "cannot write, trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);
             }
+            counting.accepted(batch.events());
             drop(room);
         }
         sink.close().await
     };
     let result = result.await;
-    if let Err(error) = &result {
-        failed.send_replace(Some(error.clone()));
+    match &result {
+        Ok(()) => counting.written(),
+        Err(error) => {
+            failed.send_replace(Some(error.clone()));
+            counting.lost();
+            // What still waits has nowhere to go.
+            queue.close();
+            while let Some((batch, _)) = queue.recv().await {
+                counting.dropped(batch.events());
+            }
+        }
     }
     SinkEnd { name, result }
+}
+
+#[cfg(test)]
+mod tests {
+    use exchange_core::Decimal;
+    use exchange_core::event::Trade;
+    use exchange_core::ledger::{Account, Entry, EventCounts, Share};
+    use exchange_sinks::{SinkErrorKind, SinkFuture};
+
+    use super::*;
+
+    /// Takes some batches, then fails for good.
+    struct Failing {
+        takes: usize,
+        confirms: bool,
+    }
+
+    impl Failing {
+        fn answer(good: bool) -> SinkFuture<'static> {
+            Box::pin(std::future::ready(if good { Ok(()) } else { Err(SinkError::new(SinkErrorKind::Permanent, "gone")) }))
+        }
+    }
+
+    impl Sink for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+
+        fn write<'a>(&'a mut self, _: &'a Arc<Batch>) -> SinkFuture<'a> {
+            self.takes = self.takes.wrapping_sub(1);
+            Self::answer(self.takes < usize::MAX / 2)
+        }
+
+        fn flush(&mut self) -> SinkFuture<'_> {
+            Self::answer(self.confirms)
+        }
+
+        fn close(&mut self) -> SinkFuture<'_> {
+            Self::answer(self.confirms)
+        }
+    }
+
+    fn batch() -> Arc<Batch> {
+        let instrument = Arc::new(Instrument::named(&"x".into(), exchange_core::Market::Linear, "A", None));
+        let trade = || Trade { trade_id: None, price: Decimal::ONE, size: Decimal::ONE, size_base: None, side: None };
+        Arc::new(Batch::new((0..10).map(|_| Event::new(instrument.clone(), Time::EPOCH, None, Body::Trade(trade()))).collect()))
+    }
+
+    /// Sends ten batches of ten events, and lets the sinks confirm after each; what the books say then.
+    async fn ten_batches(sinks: Vec<Failing>) -> Vec<Share> {
+        let names: Vec<String> = (0..sinks.len()).map(|at| at.to_string()).collect();
+        let (failed, _) = watch::channel(None);
+        let sinks = sinks.into_iter().map(|sink| ("failing".to_owned(), Box::new(sink) as Box<dyn Sink>)).collect();
+        let (output, tasks, books) = Output::start(sinks, &failed, Some(&names), Clock::system());
+        let mut passed = EventCounts::default();
+        for _ in 0..10 {
+            let batch = batch();
+            passed.count(batch.events());
+            output.send(batch).await;
+            for book in books.iter() {
+                let _ended = book.confirm().await;
+            }
+        }
+        drop(output);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let mut account = Account::default();
+        account.add_entries(passed.take().into_iter().map(|(key, n)| (key, Entry { received: n, decoded: n, passed: n, ..Entry::default() })));
+        for book in books.iter() {
+            account.add_shares(book.name(), book.take());
+        }
+        assert_eq!(account.differences(false), []);
+        account
+            .sinks
+            .values()
+            .map(|shares| {
+                shares.values().fold(Share::default(), |mut sum, share| {
+                    sum += *share;
+                    sum
+                })
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn the_ledger_knows_what_a_failing_sink_did_not_write() {
+        let sinks = vec![
+            Failing { takes: 20, confirms: true },
+            // Three batches were confirmed, one was refused, and for six there was nobody.
+            Failing { takes: 3, confirms: true },
+            // What was accepted and never confirmed is not written.
+            Failing { takes: 20, confirms: false },
+            Failing { takes: 0, confirms: true },
+        ];
+        let expected = [(100, 0), (30, 70), (0, 100), (0, 100)].map(|(written, dropped)| Share { written, dropped, ..Share::default() });
+        assert_eq!(ten_batches(sinks).await, expected);
+    }
 }

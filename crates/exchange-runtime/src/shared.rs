@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exchange_core::circuit::State;
 use exchange_core::event::CHANNELS;
-use exchange_core::pipeline::Counts;
+use exchange_core::pipeline::{Counts, Skipped};
 use exchange_core::{Batch, Body, Channel, Event, Pipeline, Time, Venue};
 use tokio::sync::watch;
 
@@ -134,14 +134,16 @@ impl Shared {
 
     /// Passes decoded events through the pipeline and hands on what is left of them. `events` is empty afterwards,
     /// its memory kept where nothing went out.
-    pub(crate) async fn deliver(&self, events: &mut Vec<Event>, skipped: u64) {
-        if events.is_empty() && skipped == 0 {
+    pub(crate) async fn deliver(&self, events: &mut Vec<Event>, skipped: Option<Skipped<'_>>) {
+        if events.is_empty() && skipped.is_none() {
             return;
         }
         let counts = {
             let mut pipeline = self.pipeline();
             pipeline.process(events);
-            pipeline.skipped(skipped);
+            if let Some(skipped) = &skipped {
+                pipeline.skipped(skipped);
+            }
             pipeline.counts()
         };
         self.meters.tell(counts);

@@ -14,6 +14,7 @@ use exchange_core::error::{ErrorKind, Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
 use exchange_core::latency::Latency;
 use exchange_core::memo::Memo;
+use exchange_core::pipeline::Skipped;
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
 use exchange_core::session;
@@ -426,7 +427,7 @@ impl VenueActor {
             Ok(answer) => {
                 self.measure(&request, &answer, now);
                 let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
-                decoded.map(|unchanged| skipped = unchanged)
+                decoded.map(|records| skipped = records)
             }
             Err(failure) if failure.kind == FailureKind::Timeout => {
                 self.latencies.entry(request.endpoint.clone()).or_default().late();
@@ -447,6 +448,9 @@ impl VenueActor {
         turn.controls.clear();
         turn.send.clear();
         turn.resync.clear();
+        let channels = key.as_ref().and_then(|key| self.schedule.get(key)).map(|scheduled| scheduled.poll.channels.as_slice());
+        let skipped =
+            channels.filter(|_| skipped > 0).map(|channels| Skipped { received: self.shared.clock.wall(), market: request.market, channels, records: skipped });
         self.shared.deliver(&mut turn.events, skipped).await;
         self.turn = turn;
         match (outcome, purpose) {
@@ -463,7 +467,7 @@ impl VenueActor {
         }
     }
 
-    /// Decodes an answer; how many unchanged states were passed over.
+    /// Decodes an answer; how many of its records were passed over.
     fn decode(&mut self, request: &Request, answer: &Answer, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
         let received = self.shared.clock.wall();
         if let Some(tap) = &self.shared.tap {
@@ -480,7 +484,6 @@ impl VenueActor {
         }
         let scheduled = key.and_then(|key| self.schedule.get(key));
         let memo = scheduled.and_then(|scheduled| scheduled.memo.as_ref());
-        let channels = scheduled.map_or(0, |scheduled| scheduled.poll.channels.len() as u64);
         let Some(feed) = self.feeds.get_mut(&request.market) else { return Ok(0) };
         let reply = Reply {
             method: request.method,
@@ -492,7 +495,7 @@ impl VenueActor {
             memo,
         };
         feed.reply(received, &reply, turn)?;
-        let unchanged = memo.map_or(0, |memo| memo.commit() * channels);
+        let unchanged = memo.map_or(0, Memo::commit);
         // What another endpoint was asked for on the way (a list of lists, say) is part of this poll. Whoever wants all events
         // wants what was captured to decode to them.
         if let Some(own) = scheduled.filter(|own| !self.options.all_events && own.poll.request.endpoint == request.endpoint) {

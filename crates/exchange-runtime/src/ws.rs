@@ -270,7 +270,7 @@ impl Connection {
                         session.handle(now, Happened::Woken, &mut turn);
                     }
                     if let Some(why) = broken {
-                        self.shared.deliver(&mut turn.events, 0).await;
+                        self.shared.deliver(&mut turn.events, None).await;
                         break End::Broken(why);
                     }
                 }
@@ -287,7 +287,7 @@ impl Connection {
         } else if !matches!(end, End::Stopped) {
             let mut gaps: Vec<Event> = Vec::new();
             session.lost(self.shared.clock.wall(), &mut gaps);
-            self.shared.deliver(&mut gaps, 0).await;
+            self.shared.deliver(&mut gaps, None).await;
         }
         // The venue has at most a moment to say good-bye, too.
         let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close()).await;
@@ -345,7 +345,7 @@ impl Connection {
             }
             socket.flush().await?;
         }
-        self.shared.deliver(&mut turn.events, 0).await;
+        self.shared.deliver(&mut turn.events, None).await;
         Ok(())
     }
 }
