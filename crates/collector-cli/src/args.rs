@@ -46,6 +46,11 @@ pub(crate) enum Command {
     /// Validate a configuration and print it merged, with where each value came from
     #[command(after_help = "Example:\n  collector check --config collector.toml --profile prod")]
     Check(RunArgs),
+    /// Print what became of everything that arrived, per venue, channel and hour; exit status 1 if the sums do not balance
+    #[command(
+        after_help = "Examples:\n  collector audit\n  collector audit --from 24h --symbols 'BTC/*'\n  collector audit --json | jq '.ledgers[].rows[] | select(.dropped > 0)'"
+    )]
+    Audit(AuditArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  collector completions bash > ~/.local/share/bash-completion/completions/collector")]
     Completions(CompletionsArgs),
@@ -123,10 +128,10 @@ pub(crate) struct RunArgs {
     /// Take every N-th share of the instruments (I from 0), for several collectors side by side [default: 0/1]
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
-    /// What must survive a restart: bans and budgets, progress [default: `$XDG_STATE_HOME/collector`]
+    /// What must survive a restart: the ledger that `collector audit` reads [default: `$XDG_STATE_HOME/collector`]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<String>,
-    /// Whose progress in the state directory [default: from its venues and sinks]
+    /// Whose ledger in the state directory; a second running collector of that name is refused [default: from its venues and sinks]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// A file that is written anew every 5 s as long as the process is alive, for supervisors that watch files
@@ -214,6 +219,32 @@ pub(crate) struct VenuesArgs {
     pub(crate) json: bool,
 }
 
+/// Flags of `audit`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AuditArgs {
+    /// Whose ledger [default: all in the state directory, or that of the configuration's venues and sinks]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where the ledgers are [default: `$XDG_STATE_HOME/collector`]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<String>,
+    /// First hour: `2026-01-05T13`, `2026-01-05`, or how long ago (`24h`) [default: the first that is kept, 90 days]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) from: Option<String>,
+    /// Last hour, written alike [default: the last]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) to: Option<String>,
+    /// A line for each instrument; of these alone, if a list is given: `BTC/*`, `ETH/USDT:USDT`
+    #[arg(long, value_name = "LIST", num_args = 0..=1, default_missing_value = "*")]
+    pub(crate) symbols: Option<String>,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
 /// Flags of `completions`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompletionsArgs {
@@ -280,6 +311,13 @@ impl InstrumentsArgs {
     /// What these flags say about the configuration.
     pub(crate) fn given(&self) -> Given {
         self.choice.add_to(self.config.given())
+    }
+}
+
+impl AuditArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.config.given().text("--state", &["state"], self.state.as_deref()).text("--name", &["name"], self.name.as_deref())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `collector`: the command line of the exchange market-data collector.
 
 mod args;
+mod cmd_audit;
 mod cmd_check;
 mod cmd_completions;
 mod config;
@@ -17,9 +18,10 @@ mod suggest;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser as _;
-use exchange_core::{Profile, Venue};
+use exchange_core::{Profile, Time, Venue};
 
 use crate::args::{Cli, Command};
 use crate::config::{Config, Environment, Given};
@@ -64,8 +66,14 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         }
         Command::Venues(args) => listing::venues(&configured(&profiles), args.json),
         Command::Check(args) => Ok(ExitCode::from(cmd_check::run(args, &policies, &environment, &mut io::stdout().lock(), &mut io::stderr().lock())?)),
+        Command::Audit(args) => cmd_audit::run(args, &resolve(&args.given(), Need::Nothing)?, now()),
         Command::Completions(args) => cmd_completions::run(args, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     }
+}
+
+/// The system's time.
+fn now() -> Time {
+    Time::EPOCH + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The venue that a description belongs to.

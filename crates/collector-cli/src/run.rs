@@ -1,14 +1,13 @@
 //! `collector run`: the main job, from settings to an exit status.
 
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use exchange_core::{Channel, Instrument, Market, Venue};
-use exchange_runtime::{Chooser, Collector, Monitor, Summary};
+use exchange_runtime::{Chooser, Collector, Monitor, StateDir, StateError, Summary};
 use exchange_sinks::SinkErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,10 +21,10 @@ use crate::settings::Settings;
 /// Runs until the end. What is wrong before anything started is exit status 2, as a [`Usage`].
 pub(crate) fn run(settings: &Settings, venues: &[Venue]) -> anyhow::Result<ExitCode> {
     let served = served_channels(settings, venues)?;
-    let _lock = lock(settings)?;
     let voice = logging::start(settings.log, settings.sinks.iter().any(exchange_sinks::SinkUri::is_stdout));
+    let state = claim(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let status = runtime.block_on(collect(settings, served, voice));
+    let status = runtime.block_on(collect(settings, served, voice, state));
     // Nothing that still hangs on a socket is worth waiting for.
     runtime.shutdown_background();
     status
@@ -73,17 +72,17 @@ fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<
     Ok(served)
 }
 
-/// One collector a name: two would write the same progress.
-fn lock(settings: &Settings) -> anyhow::Result<Option<File>> {
+/// Claims the collector's name in the state directory: two of one name would write the same ledger.
+fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
     let Some(name) = &settings.name else { return Ok(None) };
-    std::fs::create_dir_all(&settings.state).map_err(|error| Usage(format!("cannot use `{}` as the state directory: {error}", settings.state.display())))?;
-    let path = settings.state.join(format!("{name}.lock"));
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| Usage(format!("cannot open `{}`: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Usage(format!("a collector named `{name}` is running already: choose another --name (or stop it)")).into()),
-        Err(TryLockError::Error(error)) => Err(Usage(format!("cannot lock `{}`: {error}", path.display())).into()),
+    match StateDir::open(&settings.state).and_then(|state| state.claim(name)) {
+        Ok(state) => Ok(Some(state)),
+        Err(StateError::Running(name)) => Err(Usage(format!("a collector named `{name}` is running already: choose another --name (or stop it)")).into()),
+        Err(error) if settings.state_is_default => {
+            tracing::warn!("{error}: there will be no ledger, and nothing keeps out a second collector of this name (choose another --state)");
+            Ok(None)
+        }
+        Err(error) => Err(Usage(error.to_string()).into()),
     }
 }
 
@@ -98,7 +97,7 @@ fn chooser(settings: &Settings) -> Option<Chooser> {
     }))
 }
 
-async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice) -> anyhow::Result<ExitCode> {
+async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, state: Option<StateDir>) -> anyhow::Result<ExitCode> {
     let listener = listen(settings).await?;
     let simulator = if settings.simulate { Some(simulate(settings, &mut venues)?) } else { None };
     let recorder = serve::install_recorder()?;
@@ -111,7 +110,8 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice) -> a
         .once(settings.once)
         .all_events(settings.all_events)
         .fold(settings.fold)
-        .capture(settings.capture.clone());
+        .capture(settings.capture.clone())
+        .state(state);
     for sink in &settings.sinks {
         builder = builder.sink(sink.open().map_err(|error| Usage(error.to_string()))?);
     }
@@ -237,6 +237,10 @@ fn report(settings: &Settings, summary: &Summary, sink_failed: bool) -> ExitCode
     if let Some(error) = &summary.capture_error {
         failed = true;
         eprintln!("the captures are not complete: {error}");
+    }
+    if let Some(error) = &summary.ledger_error {
+        failed = true;
+        eprintln!("the ledger is not complete: {error}");
     }
     ExitCode::from(u8::from(failed))
 }

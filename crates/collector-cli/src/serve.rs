@@ -33,6 +33,7 @@ fn describe() {
     describe_counter!("collector_gaps_total", "Known losses of continuity.");
     describe_counter!("collector_decode_errors_total", "Messages or records that could not be decoded.");
     describe_counter!("collector_events_dropped_total", "Events given up because a sink did not keep up; each loss is a gap event, too.");
+    describe_counter!("collector_ledger_errors_total", "Failed attempts to write the ledger; its rows are kept for the next.");
     describe_counter!("collector_http_requests_total", "Requests by venue, endpoint and outcome.");
     describe_counter!("collector_reconnects_total", "WebSocket connections that were lost.");
     describe_counter!("collector_connect_failures_total", "WebSocket connections that could not be opened, by reason: dns, refused, tls, timeout, status ...");

@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) shard: Shard,
     /// The directory of what must survive a restart.
     pub(crate) state: PathBuf,
+    /// Whether nobody asked for that directory: if it cannot be used, that is no reason to stop.
+    pub(crate) state_is_default: bool,
     /// Whose spool and progress it is in there; `None` where all sinks are ones that need neither.
     pub(crate) name: Option<String>,
     /// The file that is written anew every few seconds, as long as all is well with the process.
@@ -154,6 +156,7 @@ impl Settings {
             simulate: check.switch("simulate"),
             sim: check.sim(),
             shard: check.text("shard", shard).unwrap_or(Shard { index: 0, count: 1 }),
+            state_is_default: check.node("state").is_none_or(|node| node.origin == Origin::Default),
             state: check.text("state", path).unwrap_or_default(),
             name: name.or_else(|| derived_name(&names, &sinks)),
             heartbeat: check.text("heartbeat", path),
