@@ -7,7 +7,6 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
 use support::{Events, Place, Running, Sim, Stdout, assert_same, market};
 use venue_sim::Config;
 
@@ -39,7 +38,7 @@ fn a_connection_is_relieved_before_the_venue_ends_it() {
         let number = |key: &str| book[key].as_str().and_then(|text| text.parse::<u64>().ok());
         let seq = number("seq").unwrap();
         let key = (word("venue"), word("market"), word("venue_symbol"));
-        if book["kind"] == Value::from("delta") {
+        if book["kind"] == "delta" {
             deltas += 1;
             if let Some(last) = last.get(&key) {
                 assert_eq!(number("prev_seq").unwrap_or(seq - 1), *last, "{book}");
