@@ -198,6 +198,11 @@ impl Hub {
         self.conns.get(id)?.as_ref()
     }
 
+    /// Names that are subscribed to, by the connection.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.conns.iter().flatten().flat_map(|conn| conn.names.keys().map(String::as_str))
+    }
+
     /// Queues of all connections.
     pub(crate) fn queues(&self) -> impl Iterator<Item = (ConnId, &Arc<Queue>)> {
         self.conns.iter().enumerate().filter_map(|(id, conn)| Some((id, &conn.as_ref()?.queue)))

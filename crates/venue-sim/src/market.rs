@@ -132,6 +132,8 @@ pub(crate) enum Step {
 pub(crate) struct Inst {
     pub(crate) handle: Arc<Instrument>,
     pub(crate) listing: Listing,
+    /// Whether the venue lists it now: what is not listed is unknown, and nothing happens to it.
+    pub(crate) listed: bool,
     /// The symbol in lower case, as some venues write it in topics.
     pub(crate) lower: String,
     pub(crate) book: Book,
@@ -173,6 +175,7 @@ impl Inst {
         let funding_hours = if perpetual { rng.choice([8, 8, 8, 8, 4, 4, 1, 8]).unwrap_or(8) } else { 0 };
         let mark_scale = wire.mark_scale(&listing);
         let mut inst = Self {
+            listed: true,
             lower: listing.venue_symbol.to_lowercase(),
             book: if traded { Book::around(listing.price, rng.u64(1_000_000..400_000_000_000), &mut rng) } else { Book { last_id: 7, ..Book::default() } },
             quote_time: now - rng.i64(100..1000),
@@ -242,7 +245,7 @@ impl Inst {
 
     /// Whether anything ever happens to it.
     pub(crate) fn moves(&self) -> bool {
-        self.listing.details.status == exchange_core::instrument::Status::Trading
+        self.listed && self.listing.details.status == exchange_core::instrument::Status::Trading
     }
 
     pub(crate) fn price(&self, ticks: i64) -> Num {

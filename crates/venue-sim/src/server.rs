@@ -251,6 +251,31 @@ impl Handle {
         self.app.world().is_some_and(|mut world| world.nudge(venue, market, symbol, wall()))
     }
 
+    /// Takes an instrument off a venue's list: it is unknown from now on, and nothing is told of it. `false` if there is no
+    /// such instrument.
+    pub fn delist(&self, venue: &str, market: Market, symbol: &str) -> bool {
+        self.app.world().is_some_and(|mut world| world.list(venue, market, symbol, false))
+    }
+
+    /// Puts an instrument that was taken off a venue's list there again. `false` if there is no such instrument.
+    pub fn list(&self, venue: &str, market: Market, symbol: &str) -> bool {
+        self.app.world().is_some_and(|mut world| world.list(venue, market, symbol, true))
+    }
+
+    /// What clients are subscribed to, by the venues' own names of topics, in order.
+    pub fn subscriptions(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.app.world().map(|world| world.hub.names().map(Into::into).collect()).unwrap_or_default();
+        all.sort_unstable();
+        all
+    }
+
+    /// From now on the market stands still, and goes on being served.
+    pub fn halt(&self) {
+        if let Some(mut world) = self.app.world() {
+            world.still = true;
+        }
+    }
+
     /// Waits until the market stands still ([`Config::events`], [`Config::duration`]); forever, if it never does.
     pub async fn still(&self) {
         let mut still = self.still.clone();

@@ -162,19 +162,32 @@ impl World {
 
     /// The instrument of that name.
     pub(crate) fn find(&self, venue: usize, market: Market, symbol: &str) -> Option<usize> {
-        self.venues.get(venue)?.names.get(&(market, symbol.to_owned())).copied()
+        self.venues.get(venue)?.names.get(&(market, symbol.to_owned())).copied().filter(|at| self.is_listed(*at))
     }
 
     /// The instrument of that name in lower case.
     pub(crate) fn find_lower(&self, venue: usize, market: Market, symbol: &str) -> Option<usize> {
-        self.venues.get(venue)?.lower.get(&(market, symbol.to_owned())).copied()
+        self.venues.get(venue)?.lower.get(&(market, symbol.to_owned())).copied().filter(|at| self.is_listed(*at))
+    }
+
+    fn is_listed(&self, index: usize) -> bool {
+        self.insts.get(index).is_some_and(|inst| inst.listed)
+    }
+
+    /// Takes an instrument off a venue's list, or puts it there again; whether there is such an instrument.
+    pub(crate) fn list(&mut self, venue: &str, market: Market, symbol: &str, listed: bool) -> bool {
+        let known = self.venues.iter().find(|known| known.wire.name() == venue).and_then(|known| known.names.get(&(market, symbol.to_owned())));
+        let Some(inst) = known.and_then(|at| self.insts.get_mut(*at)) else { return false };
+        inst.listed = listed;
+        self.chances = chances(&self.insts);
+        true
     }
 
     /// A market's instruments, with their places.
     pub(crate) fn listed(&self, venue: usize, market: Market) -> impl Iterator<Item = (usize, &Inst)> {
         let range = self.venues.get(venue).and_then(|venue| venue.markets.get(&market)).cloned().unwrap_or_default();
         let first = range.start;
-        self.insts.get(range).unwrap_or_default().iter().enumerate().map(move |(at, inst)| (first + at, inst))
+        self.insts.get(range).unwrap_or_default().iter().enumerate().filter(|(_, inst)| inst.listed).map(move |(at, inst)| (first + at, inst))
     }
 
     /// Lets so many updates happen, and pushes them.
@@ -195,7 +208,7 @@ impl World {
             return;
         }
         self.minute = minute;
-        for (index, inst) in self.insts.iter_mut().enumerate() {
+        for (index, inst) in self.insts.iter_mut().enumerate().filter(|(_, inst)| inst.listed) {
             let Some((at, venue)) = self.venue_of.get(index).and_then(|at| Some((*at, self.venues.get_mut(*at)?))) else { continue };
             venue.seq += 1;
             let mut push = Push { hub: &mut self.hub, venue: at, now: now + venue.shift, wall, seq: venue.seq };
@@ -259,6 +272,9 @@ impl World {
 
     /// What goes out about once a second, whether anything moved or not.
     pub(crate) fn beat(&mut self) {
+        for venue in &mut self.venues {
+            venue.changed.iter_mut().for_each(|changed| changed.retain(|at| self.insts.get(*at).is_some_and(|inst| inst.listed)));
+        }
         for wire in self.venues.iter().map(|venue| venue.wire).collect::<Vec<_>>() {
             self.speaks(wire);
             wire.beat(self);
