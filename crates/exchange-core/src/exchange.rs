@@ -252,7 +252,22 @@ impl Out<'_> {
             let equal = |other: &Event| other.time == event.time && other.body == event.body && other.instrument == event.instrument;
             event.ordinal = u16::try_from(self.events.iter().skip(self.start).filter(|other| equal(other)).count()).unwrap_or(u16::MAX);
         }
+        let interval = if let Body::Funding(funding) = &event.body { funding.interval_hours } else { None };
         self.events.push(event);
+        if let Some(hours) = interval
+            && instrument.details.as_ref().is_some_and(|details| details.funding_interval_hours != Some(hours))
+        {
+            self.interval(instrument, time, hours);
+        }
+    }
+
+    /// The funding interval is a fact of the contract, too, which some venues leave out where they describe it.
+    #[cold]
+    fn interval(&mut self, instrument: &Arc<Instrument>, time: Option<Time>, hours: u32) {
+        let changed = self.lookup.catalog().learn_interval(instrument.market, &instrument.venue_symbol, hours);
+        if let Some((instrument, details)) = changed.and_then(|changed| changed.details.clone().map(|details| (changed, details))) {
+            self.events.push(Event::new(instrument, self.received, time, Body::Instrument(details)));
+        }
     }
 
     /// An instrument as the venue describes it now: an event, and the catalog learns it.
@@ -388,5 +403,91 @@ impl Method {
     /// Reads `GET` or `POST`.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Get, Self::Post].into_iter().find(|method| method.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Funding;
+    use crate::feed::{Reply, Turn, Venue};
+    use crate::instrument::{Kind, Status};
+
+    struct Toy;
+
+    impl Exchange for Toy {
+        fn policy(&self) -> &'static str {
+            r#"
+            name = "toy"
+            title = "Toy"
+            docs = "none"
+            limits = {}
+            [markets.linear]
+            rest = "http://toy"
+            ws = "ws://toy"
+            [ws]
+            topics_per_frame = 1
+            topics_per_connection = 1
+            frames = { budget = 1, window = "1s" }
+            connects = { budget = 1, window = "1s" }
+            silence = "30s"
+            [[endpoint]]
+            name = "all"
+            path = "/all"
+            markets = ["linear"]
+            channels = ["instrument", "funding"]
+            limit = "none"
+            "#
+        }
+
+        fn subscribe(&self, _: Op, _: &[&Topic], _: u64, _: Time) -> String {
+            String::new()
+        }
+
+        fn decoder(&self, _: Market) -> Box<dyn Decoder> {
+            Box::new(decode)
+        }
+    }
+
+    /// `L4` lists the instrument with an interval of four hours, `L` without; `F4` is its funding.
+    fn decode(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+        for word in input.text()?.split_whitespace() {
+            let hours = word.get(1..).and_then(|hours| hours.parse().ok());
+            if word.starts_with('L') {
+                let details = Details { funding_interval_hours: hours, ..Details::new(Kind::Perpetual, "A", "B", Status::Trading) };
+                out.describe(input.market, "A", None, details);
+            } else {
+                let instrument = out.instrument(input.market, "A");
+                out.emit(&instrument, None, Body::Funding(Funding { interval_hours: hours, ..Funding::default() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The intervals of the instrument events that a venue's answers give, one after the other.
+    fn told(answers: &[&str]) -> Vec<Vec<Option<u32>>> {
+        let venue = Venue::new(&Toy, Profile::parse(Toy.policy()).unwrap());
+        let mut feed = crate::feed::Feed::new(venue, Market::Linear);
+        let interval = |event: &Event| if let Body::Instrument(details) = &event.body { Some(details.funding_interval_hours) } else { None };
+        let mut answer = |payload: &&str| {
+            let mut turn = Turn::default();
+            let reply =
+                Reply { method: Method::Get, url: "http://toy/all", request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
+            feed.reply(Time::EPOCH, &reply, &mut turn).unwrap();
+            turn.events.iter().filter_map(interval).collect()
+        };
+        answers.iter().map(&mut answer).collect()
+    }
+
+    #[test]
+    fn a_funding_interval_that_the_list_leaves_out_is_an_instruments_once() {
+        let said = told(&["F8", "L", "F8", "F8 F8", "L", "F4 F4", "F", "L"]);
+        let (none, eight, four) = (vec![None], vec![Some(8)], vec![Some(4)]);
+        assert_eq!(said, [vec![], none, eight.clone(), vec![], eight, four.clone(), vec![], four]);
+    }
+
+    #[test]
+    fn where_the_list_has_it_the_list_is_what_counts() {
+        assert_eq!(told(&["L8", "F4", "L8", "F4", "L4"]), [vec![Some(8)], vec![], vec![Some(8)], vec![], vec![Some(4)]]);
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::decimal::Decimal;
 use crate::time::Time;
@@ -257,6 +257,8 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Inner {
     instruments: Table,
+    /// Instruments whose description carries the funding interval: what else says it may be older or newer than that.
+    intervals: [HashSet<Box<str>, foldhash::fast::RandomState>; 4],
 }
 
 #[expect(clippy::indexing_slicing, reason = "one slot a market")]
@@ -280,6 +282,9 @@ impl Catalog {
     /// was news. A field that the message leaves out (a funding interval, say) keeps its last known value.
     pub fn learn(&self, market: Market, venue_symbol: &str, mut details: Details) -> (Arc<Instrument>, bool) {
         let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if details.funding_interval_hours.is_some() && !inner.intervals[market.index()].contains(venue_symbol) {
+            inner.intervals[market.index()].insert(venue_symbol.into());
+        }
         let table = &mut inner.instruments[market.index()];
         if let Some(known) = table.get(venue_symbol)
             && let Some(old) = known.details.as_deref()
@@ -293,6 +298,32 @@ impl Catalog {
         table.insert(venue_symbol.into(), instrument.clone());
         self.version.fetch_add(1, std::sync::atomic::Ordering::Release);
         (instrument, true)
+    }
+
+    /// Takes note of a funding interval that the venue says elsewhere than in its description of the instrument, which
+    /// leaves it out. The instrument, if that was news.
+    pub(crate) fn learn_interval(&self, market: Market, venue_symbol: &str, hours: u32) -> Option<Arc<Instrument>> {
+        self.change(market, venue_symbol, |inner, details| {
+            let listed = inner.intervals[market.index()].contains(venue_symbol);
+            let news = !listed && details.kind == Kind::Perpetual && details.funding_interval_hours != Some(hours);
+            news.then(|| Details { funding_interval_hours: Some(hours), ..details.clone() })
+        })
+    }
+
+    /// Takes note that the venue lists an instrument no more. The instrument as it is then, unless that was known.
+    pub fn delist(&self, market: Market, venue_symbol: &str) -> Option<Arc<Instrument>> {
+        self.change(market, venue_symbol, |_, details| (details.status != Status::Delisted).then(|| Details { status: Status::Delisted, ..details.clone() }))
+    }
+
+    /// Changes what is known of an instrument, if it is described.
+    fn change(&self, market: Market, venue_symbol: &str, change: impl FnOnce(&Inner, &Details) -> Option<Details>) -> Option<Arc<Instrument>> {
+        let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = inner.instruments[market.index()].get(venue_symbol)?;
+        let details = change(&inner, known.details.as_deref()?)?;
+        let instrument = Arc::new(Instrument::described(&self.venue, market, venue_symbol, details));
+        inner.instruments[market.index()].insert(venue_symbol.into(), instrument.clone());
+        self.version.fetch_add(1, std::sync::atomic::Ordering::Release);
+        Some(instrument)
     }
 
     /// The instrument of that name, if the venue has described it.
@@ -405,6 +436,20 @@ mod tests {
         view.refresh();
         assert_eq!(view.get(Market::Inverse, "BTCUSD", || None).symbol.as_deref(), Some("BTC/USD:BTC"));
         assert!(view.get(Market::Linear, "BTCUSD", || None).symbol.is_none(), "another market is another instrument");
+    }
+
+    #[test]
+    fn what_is_delisted_stays_known_and_may_come_back() {
+        let catalog = Catalog::new("x");
+        assert_eq!(catalog.delist(Market::Inverse, "BTCUSD"), None, "nobody has described it");
+        catalog.learn(Market::Inverse, "BTCUSD", details(Kind::Perpetual));
+        let version = catalog.version();
+        let gone = catalog.delist(Market::Inverse, "BTCUSD").unwrap();
+        assert_eq!(gone.details.as_deref(), Some(&Details { status: Status::Delisted, ..details(Kind::Perpetual) }));
+        assert!(catalog.version() > version);
+        assert_eq!(catalog.delist(Market::Inverse, "BTCUSD"), None, "that is no news");
+        assert_eq!(catalog.get(Market::Inverse, "BTCUSD"), Some(gone));
+        assert!(catalog.learn(Market::Inverse, "BTCUSD", details(Kind::Perpetual)).1);
     }
 
     #[test]

@@ -89,13 +89,6 @@ fn funding_info(input: &Input<'_>, out: &mut Out<'_>, f: wire::FundingInfo<'_>) 
     let interval_hours = f.fundingIntervalHours.and_then(|hours| u32::try_from(hours).ok());
     let body = Funding { interval_hours, cap: f.adjustedFundingRateCap.0, floor: f.adjustedFundingRateFloor.0, ..Funding::default() };
     out.emit(&instrument, None, Body::Funding(body));
-    // The interval is a fact of the contract, too, which `exchangeInfo` leaves out.
-    if let Some(known) = instrument.details.as_deref()
-        && interval_hours.is_some()
-        && known.funding_interval_hours != interval_hours
-    {
-        out.describe(input.market, &f.symbol, None, Details { funding_interval_hours: interval_hours, ..known.clone() });
-    }
 }
 
 fn funding_rate(input: &Input<'_>, out: &mut Out<'_>, f: wire::FundingRate<'_>) {
