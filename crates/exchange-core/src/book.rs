@@ -135,6 +135,11 @@ impl Books {
         anew
     }
 
+    /// Nobody wants this book any more; if it comes back, it begins anew.
+    pub fn forget(&mut self, instrument: &Instrument) {
+        self.states[instrument.market.index()].remove(&*instrument.venue_symbol);
+    }
+
     /// Whether a fetched snapshot joins what the stream has sent since it was asked for; if not, it is too old.
     pub fn joins(&self, instrument: &Instrument, snapshot_seq: u64) -> bool {
         self.states[instrument.market.index()].get(&*instrument.venue_symbol).is_none_or(|state| snapshot_seq >= state.start)

@@ -187,7 +187,7 @@ impl Liveness {
         }
     }
 
-    /// A topic is not subscribed to any more: it was refused.
+    /// A topic is not subscribed to any more: it was refused, or nobody wants it.
     pub fn ended(&mut self, topic: usize) {
         self.entries.iter_mut().filter(|entry| entry.topic == topic).for_each(|entry| entry.state = State::Idle);
     }

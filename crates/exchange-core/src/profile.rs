@@ -50,6 +50,9 @@ pub struct Profile {
     pub errors: BTreeMap<String, ErrorKind>,
     /// Where an error body has its code and its words.
     pub error_body: Option<ErrorBody>,
+    /// How often its lists of instruments are read, if not as often as their endpoints say.
+    #[serde(default, with = "duration::optional")]
+    pub instruments_every: Option<Duration>,
     /// The venue's word for each candle interval that it serves.
     #[serde(default)]
     pub intervals: BTreeMap<String, String>,

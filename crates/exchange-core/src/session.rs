@@ -1,5 +1,5 @@
 //! A WebSocket connection's life, without a socket: subscribing in paced frames, acknowledgements and refusals, pings,
-//! silence, broken books, the venue's time limit. One state machine for all venues.
+//! silence, broken books, topics that come and go, the venue's time limit. One state machine for all venues.
 //!
 //! The shell tells it what [`Happened`] and carries out what the [`Turn`] asks for; [`Session::wake_at`] says when it
 //! wants to be called again though nothing happened. `now` is the shell's steady clock, `received` its wall clock.
@@ -105,6 +105,10 @@ pub struct Session {
     topics: Vec<Topic>,
     /// Topics that are subscribed or shall be; the venue's refusals take some out.
     wanted: Vec<bool>,
+    /// Topics that nobody asks for any more.
+    retired: HashSet<usize>,
+    /// Topics that the venue was asked for last, whether it has answered or not.
+    begun: HashSet<usize>,
     /// Frames to be sent when the venue's pace allows.
     outbox: VecDeque<Frame>,
     /// Frames that were sent, by id.
@@ -144,6 +148,8 @@ impl Session {
             url: url.to_owned(),
             policy,
             wanted: vec![true; topics.len()],
+            retired: HashSet::new(),
+            begun: HashSet::new(),
             topics,
             outbox: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -167,9 +173,40 @@ impl Session {
         }
     }
 
-    /// The topics of this connection.
-    pub fn topics(&self) -> &[Topic] {
-        &self.topics
+    /// From now on, these are the topics of this connection: what is new among them is subscribed to, what is not among
+    /// them is unsubscribed from, and nothing else happens to the others.
+    pub fn want(&mut self, now: Time, topics: Vec<Topic>, turn: &mut Turn) {
+        let mut places: HashMap<String, usize> = self.topics.iter().enumerate().map(|(at, topic)| (topic.name.clone(), at)).collect();
+        let mut begin = Vec::new();
+        for topic in topics {
+            let place = places.remove(&topic.name);
+            let at = place.unwrap_or(self.topics.len());
+            if let Some(known) = self.topics.get_mut(at) {
+                *known = topic;
+            } else {
+                watch(&mut self.liveness, self.feed.venue(), self.feed.market(), at, &topic);
+                self.topics.push(topic);
+                self.wanted.push(false);
+            }
+            // One that was refused stays refused, unless it was gone meanwhile.
+            if place.is_none() || self.retired.remove(&at) {
+                if let Some(wanted) = self.wanted.get_mut(at) {
+                    *wanted = true;
+                }
+                begin.push(at);
+            }
+        }
+        let mut end: Vec<usize> = places.into_values().filter(|at| self.retired.insert(*at)).collect();
+        end.sort_unstable();
+        for &at in &end {
+            self.set_aside(at);
+            if let Some(instrument) = self.topics.get(at).filter(|topic| topic.channels.contains(&Channel::Book)).and_then(|topic| topic.instrument.as_ref()) {
+                self.feed.books_mut().forget(instrument);
+            }
+        }
+        self.enqueue(Op::Unsubscribe, &end);
+        self.enqueue(Op::Subscribe, &begin);
+        self.tend(now, turn);
     }
 
     /// How many topics the venue refused.
@@ -421,11 +458,24 @@ impl Session {
     }
 
     fn refuse(&mut self, topic: usize) {
+        self.begun.remove(&topic);
+        self.refused += 1;
+        self.set_aside(topic);
+    }
+
+    /// Nothing is expected of a topic any more.
+    fn set_aside(&mut self, topic: usize) {
         if let Some(wanted) = self.wanted.get_mut(topic) {
             *wanted = false;
-            self.refused += 1;
-            self.liveness.ended(topic);
         }
+        self.liveness.ended(topic);
+    }
+
+    /// Whether the book of an instrument is carried.
+    fn carries_book(&self, topic: usize, instrument: &Instrument) -> bool {
+        let carries =
+            |topic: &Topic| topic.channels.contains(&Channel::Book) && topic.instrument.as_ref().is_none_or(|i| i.venue_symbol == instrument.venue_symbol);
+        self.wanted.get(topic) == Some(&true) && self.topics.get(topic).is_some_and(carries)
     }
 
     /// Subscribes to a topic anew, ahead of what else waits.
@@ -468,6 +518,8 @@ impl Session {
 
     /// Makes a book begin anew.
     fn resync(&mut self, now: Time, instrument: Arc<Instrument>, turn: &mut Turn) {
+        // What is still on its way of a book that nobody wants any more begins nothing.
+        let Some(topic) = (0..self.topics.len()).find(|at| self.carries_book(*at, &instrument)) else { return };
         let key = (instrument.market, instrument.venue_symbol.clone());
         let allowed = self.resynced.get(&key).map_or(now, |last| *last + RESYNC_PAUSE);
         if allowed > now {
@@ -486,12 +538,8 @@ impl Session {
             }
             return;
         }
-        let carries =
-            |topic: &Topic| topic.channels.contains(&Channel::Book) && topic.instrument.as_ref().is_some_and(|i| i.venue_symbol == instrument.venue_symbol);
-        if let Some(topic) = self.topics.iter().position(carries) {
-            // The book is of no use until then.
-            self.begin_anew(topic);
-        }
+        // The book is of no use until then.
+        self.begin_anew(topic);
     }
 
     /// What is due: pings, frames, deadlines.
@@ -537,7 +585,13 @@ impl Session {
                 }
             }
         }
-        while let Some(frame) = self.outbox.front() {
+        while let Some(frame) = self.outbox.front_mut() {
+            // What was retired while its frame waited is not begun, and what was never begun needs no end.
+            frame.topics.retain(|at| if frame.op == Op::Subscribe { self.wanted.get(*at) == Some(&true) } else { self.begun.contains(at) });
+            if frame.topics.is_empty() {
+                self.outbox.pop_front();
+                continue;
+            }
             if let Err(at) = self.pace.spend(now, 1) {
                 self.next_frame = Some(at);
                 break;
@@ -546,8 +600,13 @@ impl Session {
             let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
             turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id, self.wall(now)));
             if let Some(frame) = self.outbox.pop_front() {
-                for topic in frame.topics.iter().filter(|_| frame.op == Op::Subscribe) {
-                    self.liveness.began(now, *topic);
+                for topic in &frame.topics {
+                    if frame.op == Op::Subscribe {
+                        self.liveness.began(now, *topic);
+                        self.begun.insert(*topic);
+                    } else {
+                        self.begun.remove(topic);
+                    }
                 }
                 self.sent.insert(self.next_id, (frame, now));
             }
@@ -571,13 +630,17 @@ fn missed(channel: Channel, instrument: &Arc<Instrument>, since: Time, received:
 fn watched(venue: &Venue, market: Market, topics: &[Topic]) -> Liveness {
     let mut liveness = Liveness::new();
     for (at, topic) in topics.iter().enumerate() {
-        let promised = venue.profile.stream.get(topic.stream).and_then(|stream| stream.cadence);
-        for &channel in &topic.channels {
-            let askable = topic.instrument.is_some() && probe(&venue.profile, market, channel).is_some();
-            liveness.watch(at, channel, topic.instrument.clone(), promised, askable);
-        }
+        watch(&mut liveness, venue, market, at, topic);
     }
     liveness
+}
+
+fn watch(liveness: &mut Liveness, venue: &Venue, market: Market, at: usize, topic: &Topic) {
+    let promised = venue.profile.stream.get(topic.stream).and_then(|stream| stream.cadence);
+    for &channel in &topic.channels {
+        let askable = topic.instrument.is_some() && probe(&venue.profile, market, channel).is_some();
+        liveness.watch(at, channel, topic.instrument.clone(), promised, askable);
+    }
 }
 
 /// The endpoint whose answer tells a quiet channel from a dead one. What only happens now and then cannot be told by it.

@@ -1,9 +1,10 @@
 //! The venue actor: it owns a venue's budgets, circuits and schedule, asks by HTTP, and starts the connections.
 //!
 //! One task a venue, so that nothing here needs a lock and no venue waits for another. Requests run beside each other;
-//! their answers are decoded here, in the order of their arrival.
+//! their answers are decoded here, in the order of their arrival. What there is to ask for follows from the instruments:
+//! when they change, so do the polls and what the connections carry.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use exchange_core::memo::Memo;
 use exchange_core::pipeline::Skipped;
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
+use exchange_core::roster::Departed;
 use exchange_core::session;
-use exchange_core::{Channel, Event, Feed, Instrument, Market, Request, Time, Topic, Want};
+use exchange_core::spread::{LineId, Shift};
+use exchange_core::{Body, Channel, Event, Feed, Instrument, Market, Request, Roster, Spread, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -38,8 +41,9 @@ const SWEEPING: usize = 8;
 const ATTEMPTS: u32 = 4;
 /// Pauses between attempts of one request.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// How often the list of instruments is read, where the venue's description says nothing.
-const INSTRUMENTS_EVERY: Duration = Duration::from_mins(1);
+/// How often the list of instruments is read, where the venue's description says nothing: what is listed is collected
+/// within a minute.
+const INSTRUMENTS_EVERY: Duration = Duration::from_secs(45);
 /// A sweep spends at most this part of a budget, evenly.
 const SWEEP_SHARE: u32 = 2;
 const SWEEP_SLICES: u32 = 20;
@@ -58,6 +62,8 @@ struct Done {
     request: Request,
     /// Whether this was a further page.
     page: bool,
+    /// Whether it is of a sweep.
+    sweep: bool,
     result: Result<Answer, Failure>,
 }
 
@@ -67,7 +73,7 @@ struct Scheduled {
     markets: Vec<Market>,
     memo: Option<Memo>,
     due: Time,
-    /// Requests of this poll that are under way, pages included.
+    /// Requests of this poll that are under way, and further pages that are to be.
     running: u32,
     attempts: u32,
     pauses: BackOff,
@@ -119,7 +125,10 @@ pub(crate) struct VenueActor {
     connections: JoinSet<()>,
     connects: BTreeMap<Market, Arc<Mutex<Budget>>>,
     numbers: Arc<Numbers>,
-    subscribed: BTreeSet<(Market, String, String)>,
+    spread: Spread,
+    /// What each connection carries: the other end is the connection's.
+    lines: HashMap<LineId, watch::Sender<Vec<Topic>>>,
+    roster: Roster,
     planned: BTreeMap<Market, u64>,
     asks: mpsc::UnboundedReceiver<Ask>,
     ask: mpsc::UnboundedSender<Ask>,
@@ -150,7 +159,9 @@ impl VenueActor {
             connections: JoinSet::new(),
             connects: connects(&profile),
             numbers,
-            subscribed: BTreeSet::new(),
+            spread: Spread::default(),
+            lines: HashMap::new(),
+            roster: Roster::default(),
             planned: BTreeMap::new(),
             asks,
             ask,
@@ -217,8 +228,9 @@ impl VenueActor {
             let wanted = |e: &&Endpoint| e.serves(market, Channel::Instrument) && !e.history && !e.follow && !e.per_instrument();
             for endpoint in venue.profile.endpoint.iter().filter(wanted) {
                 for request in requests(&venue.profile, endpoint, market, Channel::Instrument) {
-                    let every = Some(endpoint.every.unwrap_or(INSTRUMENTS_EVERY));
-                    self.schedule(Poll { request, channels: vec![Channel::Instrument], every, sweep: false, memo: false });
+                    let every = venue.profile.instruments_every.or(endpoint.every).unwrap_or(INSTRUMENTS_EVERY);
+                    let key = self.schedule(Poll { request, channels: vec![Channel::Instrument], every: Some(every), sweep: false, memo: false });
+                    self.roster.watch(&key, market, every);
                 }
                 lists = true;
             }
@@ -228,12 +240,13 @@ impl VenueActor {
         }
     }
 
-    /// A request that is scheduled already, for another market or another channel, is asked once for all of them.
-    fn schedule(&mut self, poll: Poll) {
+    /// A request that is scheduled already, for another market or another channel, is asked once for all of them. Its key
+    /// in the schedule.
+    fn schedule(&mut self, poll: Poll) -> String {
         let key = format!("{} {}", Http::url(&self.shared.venue.profile, &poll.request), poll.request.body.as_deref().unwrap_or_default());
         if let Some(known) = self.schedule.get_mut(&key) {
             known.join(poll, self.shared.clock.now(), self.options.interval);
-            return;
+            return key;
         }
         if poll.sweep {
             self.sweep.push_back(key.clone());
@@ -242,10 +255,11 @@ impl VenueActor {
         let pauses = BackOff::new(RETRY.0, RETRY.1, self.rng.u64(..), Instant::now().into_std());
         let due = self.shared.clock.now();
         let markets = vec![poll.request.market];
-        self.schedule.insert(key, Scheduled { poll, markets, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
+        self.schedule.insert(key.clone(), Scheduled { poll, markets, memo, due, running: 0, attempts: 0, pauses, done: false, dropped: false });
+        key
     }
 
-    /// Asks the venue what there is to ask for in a market, and starts what is new.
+    /// Asks the venue what there is to ask for in a market, starts what is new and ends what is not wanted any more.
     fn plan(&mut self, market: Market) {
         let venue = self.shared.venue.clone();
         self.planned.insert(market, venue.catalog.version());
@@ -254,31 +268,45 @@ impl VenueActor {
         let channels: Vec<Channel> = self.options.channels.iter().copied().filter(|channel| *channel != Channel::Instrument).collect();
         let want = Want { market, channels: &channels, mode: self.options.mode, fallback: false, instruments: &instruments };
         let plan = venue.exchange.plan(&venue.profile, &want);
-        for poll in plan.polls {
-            self.schedule(poll);
+        let keys: BTreeSet<String> = plan.polls.into_iter().map(|poll| self.schedule(poll)).collect();
+        self.end_sweeps(market, &keys);
+        for scheduled in self.schedule.values_mut().filter(|scheduled| scheduled.markets.contains(&market)) {
+            // A record that has not changed may say something of an instrument that was not known before.
+            scheduled.memo = scheduled.memo.take().map(|_| Memo::default());
         }
-        let mut by_path: BTreeMap<String, Vec<Topic>> = BTreeMap::new();
-        for topic in plan.topics {
-            if self.subscribed.insert((market, topic.ws_path.clone(), topic.name.clone())) {
-                by_path.entry(topic.ws_path.clone()).or_default().push(topic);
-            }
-        }
-        let host = venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
-        for (path, topics) in by_path {
-            let url = format!("{host}{path}");
-            for topics in topics.chunks(venue.profile.ws_of(market).topics_per_connection.max(1)) {
-                self.connect(market, &url, topics.to_vec());
+        let most = venue.profile.ws_of(market).topics_per_connection;
+        for (line, shift) in self.spread.want(market, plan.topics, most) {
+            match shift {
+                Shift::Open { ws_path, topics } => self.connect(market, line, &ws_path, topics),
+                Shift::Carry(topics) => {
+                    if let Some(carried) = self.lines.get(&line) {
+                        carried.send_replace(topics);
+                    }
+                }
+                Shift::End => drop(self.lines.remove(&line)),
             }
         }
         self.shared.health().started = self.planned.len() == self.options.markets.len();
     }
 
-    fn connect(&mut self, market: Market, url: &str, topics: Vec<Topic>) {
+    /// Sweeps of instruments that are not in the plan any more are asked no more.
+    fn end_sweeps(&mut self, market: Market, planned: &BTreeSet<String>) {
+        for (_, scheduled) in self.schedule.iter_mut().filter(|(key, scheduled)| scheduled.poll.sweep && !planned.contains(*key)) {
+            scheduled.markets.retain(|of| *of != market);
+        }
+        self.schedule.retain(|_, scheduled| !scheduled.markets.is_empty());
+        self.sweep.retain(|key| self.schedule.contains_key(key));
+    }
+
+    fn connect(&mut self, market: Market, line: LineId, ws_path: &str, topics: Vec<Topic>) {
         let Some(connects) = self.connects.get(&market).cloned() else { return };
+        let host = self.shared.venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
+        let (carried, topics) = watch::channel(topics);
+        self.lines.insert(line, carried);
         let connection = Connection {
             shared: self.shared.clone(),
             market,
-            url: url.to_owned(),
+            url: format!("{host}{ws_path}"),
             topics,
             numbers: self.numbers.clone(),
             connects,
@@ -392,15 +420,18 @@ impl VenueActor {
         // On the grid of its own beginning: a slow answer does not shift the cycles after it.
         scheduled.due = if scheduled.poll.sweep || now.since(scheduled.due) >= every { now + every } else { scheduled.due + every };
         let request = scheduled.poll.request.clone();
+        self.roster.began(key);
         self.ask(Purpose::Poll(key.to_owned()), request, false);
     }
 
     fn ask(&mut self, purpose: Purpose, request: Request, page: bool) {
+        let mut sweep = false;
         if let Purpose::Poll(key) = &purpose
             && let Some(scheduled) = self.schedule.get_mut(key)
         {
-            scheduled.running += 1;
-            self.sweeping += usize::from(scheduled.poll.sweep);
+            scheduled.running += u32::from(!page);
+            sweep = scheduled.poll.sweep;
+            self.sweeping += usize::from(sweep);
         }
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
@@ -409,17 +440,18 @@ impl VenueActor {
         let timeout = known.timeout(profile.http.timeout_min, profile.http.timeout_max);
         self.running.spawn(async move {
             let result = http.send(&profile, &request, timeout).await;
-            Done { purpose, request, page, result }
+            Done { purpose, request, page, sweep, result }
         });
     }
 
     async fn finished(&mut self, done: Done) {
-        let Done { purpose, request, page, result } = done;
+        let Done { purpose, request, page, sweep, result } = done;
         let now = self.shared.clock.now();
         let key = if let Purpose::Poll(key) = &purpose { Some(key.clone()) } else { None };
+        self.sweeping -= usize::from(sweep);
         if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
-            scheduled.running -= 1;
-            self.sweeping -= usize::from(scheduled.poll.sweep);
+            // It may have been taken off the schedule and put there again meanwhile.
+            scheduled.running = scheduled.running.saturating_sub(1);
         }
         let mut turn = std::mem::take(&mut self.turn);
         let mut skipped = 0;
@@ -441,9 +473,17 @@ impl VenueActor {
             (_, Err(refusal)) if refusal.kind == ErrorKind::Rejected => session::Answer::Refused,
             _ => session::Answer::Failed,
         };
-        let more = !turn.fetch.is_empty();
+        if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
+            scheduled.running += u32::try_from(turn.fetch.len()).unwrap_or(0);
+        }
         for next in turn.fetch.drain(..) {
             self.urgent.push_back((purpose.clone(), next, true));
+        }
+        if let Some(key) = &key {
+            match outcome {
+                Ok(()) => self.roster.answered(key, &turn.events),
+                Err(_) => self.roster.failed(key),
+            }
         }
         turn.controls.clear();
         turn.send.clear();
@@ -454,7 +494,7 @@ impl VenueActor {
         self.shared.deliver(&mut turn.events, skipped).await;
         self.turn = turn;
         match (outcome, purpose) {
-            (Ok(()), Purpose::Poll(key)) => self.polled(&request, &key, more),
+            (Ok(()), Purpose::Poll(key)) => self.polled(now, &request, &key).await,
             (outcome, Purpose::Ask(channel, instrument, sender)) => {
                 match outcome {
                     Ok(()) => self.succeeded(&request),
@@ -530,11 +570,10 @@ impl VenueActor {
         self.shared.problem(&problem_of(request), None);
     }
 
-    fn polled(&mut self, request: &Request, key: &str, more: bool) {
+    async fn polled(&mut self, now: Time, request: &Request, key: &str) {
         self.succeeded(request);
         let Some(scheduled) = self.schedule.get_mut(key) else { return };
-        let complete = !more && scheduled.running == 0 && !self.urgent.iter().any(|(purpose, ..)| matches!(purpose, Purpose::Poll(other) if other == key));
-        if !complete {
+        if scheduled.running > 0 {
             return;
         }
         // (A first page that comes each time says nothing of a second one that never does.)
@@ -542,13 +581,35 @@ impl VenueActor {
         scheduled.pauses.reset();
         scheduled.done = true;
         if scheduled.poll.channels.contains(&Channel::Instrument) {
+            let markets = scheduled.markets.clone();
+            for departed in self.roster.ended(now, key) {
+                self.delist(departed).await;
+            }
             let version = self.shared.venue.catalog.version();
-            for market in scheduled.markets.clone() {
+            for market in markets {
                 if self.planned.get(&market) != Some(&version) {
                     self.plan(market);
                 }
             }
         }
+    }
+
+    /// Says of instruments that left the venue's list that they are delisted.
+    async fn delist(&mut self, departed: Departed) {
+        let Departed { market, names, doubted } = departed;
+        if let Some((known, listed)) = doubted {
+            tracing::warn!(venue = self.shared.name(), %market, known, listed, "so few instruments are listed that the list is not believed at once");
+        }
+        let catalog = &self.shared.venue.catalog;
+        let received = self.shared.clock.wall();
+        let gone = names.iter().filter_map(|name| catalog.delist(market, name));
+        let event = |instrument: Arc<Instrument>| {
+            let details = instrument.details.clone()?;
+            tracing::info!(venue = self.shared.name(), %market, symbol = &*instrument.venue_symbol, "delisted");
+            Some(Event::new(instrument, received, None, Body::Instrument(details)))
+        };
+        let mut events: Vec<Event> = gone.filter_map(event).collect();
+        self.shared.deliver(&mut events, None).await;
     }
 
     fn refused(&mut self, now: Time, request: &Request, key: &str, refusal: &Refusal) {

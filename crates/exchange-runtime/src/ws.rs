@@ -42,7 +42,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) market: Market,
     pub(crate) url: String,
-    pub(crate) topics: Vec<Topic>,
+    /// What it carries, as it is now. When the other end is gone, so is what this connection is for.
+    pub(crate) topics: watch::Receiver<Vec<Topic>>,
     pub(crate) numbers: Arc<Numbers>,
     pub(crate) connects: Arc<Mutex<Budget>>,
     pub(crate) asks: mpsc::UnboundedSender<Ask>,
@@ -70,6 +71,8 @@ enum End {
     Relieved,
     /// Everything ends.
     Stopped,
+    /// Nothing that it carried is wanted any more.
+    Retired,
     /// The session asked for it.
     Closed(Close),
     /// It broke, or the venue closed it.
@@ -101,7 +104,7 @@ impl Connection {
                 pauses.reset();
             }
             let why = match end {
-                End::Stopped | End::Relieved => return,
+                End::Stopped | End::Relieved | End::Retired => return,
                 // A planned reconnect is no fault, and does not wait.
                 End::Closed(Close::Expected) => {
                     pauses.reset();
@@ -118,15 +121,19 @@ impl Connection {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stopped(&mut self.stop) => return,
+                () = retired(self.topics.clone()) => {
+                    self.shared.problem(&problem, None);
+                    return;
+                }
             }
         }
     }
 
-    /// Waits until the venue allows another connection; `false` if everything ends first.
+    /// Waits until the venue allows another connection; `false` if that is not needed any more.
     async fn may_connect(&self) -> bool {
         let mut stop = self.stop.clone();
         loop {
-            if *self.stop.borrow() {
+            if *self.stop.borrow() || self.topics.has_changed().is_err() {
                 return false;
             }
             let now = self.shared.clock.now();
@@ -189,7 +196,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 end = &mut serving => {
-                    if matches!(end, End::Stopped) {
+                    if matches!(end, End::Stopped | End::Retired) {
                         return relieving.await;
                     }
                     // It broke before it was relieved: its gaps are told, and the next one goes on.
@@ -208,7 +215,9 @@ impl Connection {
     }
 
     async fn serve(&self, mut socket: Box<dyn Socket>, post: Arc<Post>, relieves: bool) -> End {
-        let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, self.topics.clone());
+        let mut topics = self.topics.clone();
+        let wanted = topics.borrow_and_update().clone();
+        let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, wanted);
         if relieves {
             session.relieve();
         }
@@ -244,6 +253,13 @@ impl Connection {
                 () = post.over.notified() => {
                     let before = post.before.lock().unwrap_or_else(PoisonError::into_inner).take();
                     session.take_over(self.shared.clock.now(), before.as_ref(), &mut turn);
+                }
+                changed = topics.changed() => {
+                    if changed.is_err() {
+                        break End::Retired;
+                    }
+                    let wanted = topics.borrow_and_update().clone();
+                    session.want(self.shared.clock.now(), wanted, &mut turn);
                 }
                 message = socket.next() => {
                     let mut next = message;
@@ -284,7 +300,7 @@ impl Connection {
         self.shared.problem(&self.silence(), None);
         if matches!(end, End::Relieved) {
             *post.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
-        } else if !matches!(end, End::Stopped) {
+        } else if !matches!(end, End::Stopped | End::Retired) {
             let mut gaps: Vec<Event> = Vec::new();
             session.lost(self.shared.clock.wall(), &mut gaps);
             self.shared.deliver(&mut gaps, None).await;
@@ -348,4 +364,9 @@ impl Connection {
         self.shared.deliver(&mut turn.events, None).await;
         Ok(())
     }
+}
+
+/// Waits until nothing that a connection carries is wanted any more.
+async fn retired(mut topics: watch::Receiver<Vec<Topic>>) {
+    while topics.changed().await.is_ok() {}
 }
