@@ -219,7 +219,7 @@ mod tests {
             now = now + Duration::from_millis(10);
         }
         let_through.truncate(6);
-        assert_eq!(let_through, [0, 1000, 1250, 1380, 1450, 1490], "half as far apart each time");
+        assert_eq!(let_through, [0, 1000, 1500, 1750, 1880, 1950], "half as far apart each time");
         let before = now;
         assert!((0..100).all(|_| circuit.call(before).is_ok()), "and then all of it");
     }
