@@ -366,13 +366,6 @@ fn funding(f: wire::FundingRate<'_>, symbol: &str, out: &mut Out<'_>) {
         floor: f.minFundingRate.0,
     };
     out.emit(&instrument, f.timestamp.0, Body::Funding(body));
-    // The interval is a fact of the contract, too, which `detail` leaves out.
-    if let Some(known) = instrument.details.as_deref()
-        && interval_hours.is_some()
-        && known.funding_interval_hours != interval_hours
-    {
-        out.describe(instrument.market, symbol, f.timestamp.0, Details { funding_interval_hours: interval_hours, ..known.clone() });
-    }
 }
 
 fn price(p: wire::NamedPrice<'_>, symbol: &str, out: &mut Out<'_>) {
