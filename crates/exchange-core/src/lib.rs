@@ -20,6 +20,7 @@ pub mod event;
 pub mod exchange;
 pub mod feed;
 pub mod fold;
+pub mod history;
 pub mod instrument;
 pub mod latency;
 pub mod ledger;

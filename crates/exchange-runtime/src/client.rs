@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use exchange_core::event::{Book, Candle, Funding, FundingSettled, Liquidation, OpenInterest, Ticker, Trade};
+use exchange_core::history::Walk;
 use exchange_core::instrument::Details;
 use exchange_core::plan::{Poll, Range, most_records, request, request_range};
 use exchange_core::profile::Endpoint;
@@ -360,40 +361,20 @@ impl Client {
         Ok(events)
     }
 
-    /// The first `limit` events from `since` on. Venues differ in the end from which they fill an answer that cannot hold
-    /// a whole window; the first one that is full shows it: whether there is anything before it.
+    /// The first `limit` events from `since` on.
     async fn walk(&self, part: &Part<'_>, since: Time, limit: Option<usize>) -> Result<Vec<Event>> {
         let mut found = BTreeMap::new();
-        // Times that were not asked for yet, the earliest last.
-        let mut windows = vec![(since, self.inner.asker.now())];
-        let mut forward = None;
-        let mut looks_before = false;
+        let mut walk = Walk::new(since, self.inner.asker.now());
         for _ in 0..MOST_PAGES {
-            let earliest = windows.last().map_or(Time::MAX, |(from, _)| *from);
+            let earliest = walk.earliest().unwrap_or(Time::MAX);
             let is_enough = limit.is_some_and(|limit| found.range(..(Some(earliest), EventId::NONE)).count() >= limit);
-            let Some((from, to)) = windows.pop().filter(|_| !is_enough) else { return Ok(found.into_values().collect()) };
+            let Some((from, to)) = walk.next_window().filter(|_| !is_enough) else { return Ok(found.into_values().collect()) };
             let page = self.ask(part, Range { since: Some(from), until: Some(to), limit: Some(part.most) }).await?;
             let is_full = page.len() >= part.most;
             let inside = |event: &Event| event.time.is_none_or(|time| time >= from && time <= to);
             let page: Vec<Event> = page.into_iter().filter(inside).collect();
-            if std::mem::take(&mut looks_before) {
-                forward = Some(page.is_empty());
-                if !page.is_empty() {
-                    // Answers are filled from the end: nothing is behind those that were full.
-                    windows.clear();
-                }
-            }
             let times = || page.iter().filter_map(|event| event.time);
-            if let (true, Some(first), Some(last)) = (is_full, times().min(), times().max()) {
-                let (before, behind) = ((from, Time::from_millis(first.millis() - 1)), (Time::from_millis(last.millis() + 1), to));
-                if forward != Some(false) && behind.0 <= behind.1 {
-                    windows.push(behind);
-                }
-                if forward != Some(true) && before.0 <= before.1 {
-                    windows.push(before);
-                    looks_before = forward.is_none();
-                }
-            }
+            walk.answered((from, to), is_full, times().min().zip(times().max()));
             found.extend(page.into_iter().map(|event| ((event.time, event.id), event)));
         }
         Err(self.too_much())
