@@ -48,6 +48,24 @@ impl Events {
         self.lines().filter(|line| types.contains(&line.kind()))
     }
 
+    /// Without the trades that are older than the first one of their instrument in `seen`. A venue tells who asks for
+    /// what was missed also of what was before.
+    pub(crate) fn since_first_of(&self, seen: &Self) -> Self {
+        let mut first: HashMap<(String, String, String), i64> = HashMap::new();
+        let (of, executed) =
+            (|trade: &Value| ["venue", "market", "venue_symbol"].map(|key| trade[key].to_string()).into(), |trade: &Value| trade["et"].as_i64());
+        for trade in seen.of(&["trade"]).map(Line::json) {
+            let time = first.entry(of(&trade)).or_insert(i64::MAX);
+            *time = executed(&trade).unwrap().min(*time);
+        }
+        let ids: HashSet<&str> = seen.lines().map(Line::id).collect();
+        let since = |line: &Line<'_>| {
+            // A few milliseconds are no order.
+            line.kind() != "trade" || ids.contains(line.id()) || executed(&line.json()) > first.get(&of(&line.json())).map(|first| first + 10_000)
+        };
+        Self(self.lines().filter(since).flat_map(|line| [line.0, "\n"]).collect())
+    }
+
     /// Gaps of this reason.
     pub(crate) fn gaps(&self, reason: &str) -> Vec<Value> {
         self.of(&["gap"]).map(Line::json).filter(|gap| gap["reason"] == reason).collect()

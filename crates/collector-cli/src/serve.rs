@@ -41,6 +41,8 @@ fn describe() {
     describe_counter!("collector_task_restarts_total", "Tasks of venues that failed and were started again.");
     describe_gauge!("collector_stuck_tasks", "Tasks of venues that have not moved for a minute.");
     describe_histogram!("collector_event_loop_lag_seconds", Unit::Seconds, "How late the runtime wakes a task that slept.");
+    describe_counter!("collector_refills_total", "Gaps that were closed afterwards, completely or not.");
+    describe_counter!("collector_refilled_events_total", "Events that were missed and fetched afterwards.");
     describe_histogram!("collector_http_request_duration_seconds", Unit::Seconds, "From sending a request to the end of its answer.");
     describe_histogram!("collector_event_lag_seconds", Unit::Seconds, "From the venue's time of an event to its arrival, one sample a batch.");
     describe_gauge!("collector_queue_depth_events", "Events that wait for a sink.");

@@ -31,6 +31,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod profile;
 pub mod proto;
+pub mod refill;
 pub mod roster;
 pub mod seal;
 pub mod session;

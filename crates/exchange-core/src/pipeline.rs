@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::event::{Body, CHANNELS, Channel, Event, EventId};
+use crate::canonical;
+use crate::event::{Body, CHANNELS, Channel, Event, EventId, GapReason};
 use crate::fold::Latest;
 use crate::instrument::{Instrument, Market};
 use crate::ledger::{Entry, Fate, Key, Kind, Mark, Tallies};
+use crate::plan::{Request, Topic};
+use crate::profile::Profile;
+use crate::refill::{self, Outcome, Sources, Track};
 use crate::seal::Sealer;
 use crate::time::Time;
 
@@ -87,6 +91,38 @@ struct Asked {
     symbol: Option<Box<str>>,
     /// Where the ledger counts it.
     mark: Mark,
+    /// What can be refilled of it.
+    tracks: Vec<Track>,
+}
+
+impl Asked {
+    #[inline]
+    fn track(&mut self, channel: Channel) -> Option<&mut Track> {
+        self.tracks.iter_mut().find(|track| track.channel() == channel)
+    }
+
+    /// Takes note of an event that can be refilled. Whether a hole waited for it.
+    #[inline]
+    fn note(&mut self, channel: Channel, event: &Event) -> bool {
+        if let Some(track) = self.track(channel) {
+            return track.note(event);
+        }
+        let mut track = Track::new(channel, event.instrument.clone());
+        track.note(event);
+        self.tracks.push(track);
+        false
+    }
+}
+
+/// What is to be done next about what was missed.
+#[derive(Debug)]
+pub enum Next {
+    /// The venue is to be asked for a channel of an instrument.
+    Ask(Channel, Arc<Instrument>, Request),
+    /// Nothing is to be asked, and this is to be told.
+    Tell(Vec<Event>),
+    /// Nothing before then.
+    Wait(Time),
 }
 
 /// Records that were passed over, because they were the bytes of the last answer.
@@ -134,6 +170,12 @@ pub struct Pipeline {
     ledger: Option<Tallies>,
     /// Of the events that are being processed, where the ledger counts them.
     marks: Vec<Mark>,
+    /// The venue's description, where what is missed is asked for.
+    refilling: Option<Arc<Profile>>,
+    /// What has holes, in the order of their gaps.
+    holes: Vec<(Channel, Arc<Instrument>)>,
+    /// Whether a hole can be asked for now that could not before.
+    woken: bool,
 }
 
 #[expect(clippy::indexing_slicing, reason = "one slot a market, one a channel")]
@@ -152,6 +194,9 @@ impl Pipeline {
             counts: Counts::default(),
             ledger: None,
             marks: Vec::new(),
+            refilling: None,
+            holes: Vec::new(),
+            woken: false,
         }
     }
 
@@ -166,10 +211,18 @@ impl Pipeline {
         self.ledger.as_mut().map(Tallies::take).unwrap_or_default()
     }
 
+    /// Also keeps account of what is missed, so that it can be asked for.
+    #[must_use]
+    pub fn with_refills(mut self, profile: Arc<Profile>) -> Self {
+        self.refilling = Some(profile);
+        self
+    }
+
     /// Leaves in `events` what goes out, sealed.
     pub fn process(&mut self, events: &mut Vec<Event>) {
         self.make_room();
         self.marks.clear();
+        let mut refills = Vec::new();
         events.retain_mut(|event| {
             let (wanted, mark) = self.look_up(event);
             if let Some(ledger) = &mut self.ledger {
@@ -178,6 +231,9 @@ impl Pipeline {
             if !wanted {
                 self.note(mark, event, Fate::NotAsked);
                 return false;
+            }
+            if let (Body::Gap(_), Some(profile)) = (&event.body, &self.refilling) {
+                self.open_holes(&profile.clone(), event, &mut refills);
             }
             let news = self.latest.update(event);
             if !news && !self.all_events {
@@ -216,6 +272,11 @@ impl Pipeline {
             true
         });
         self.marks = marks;
+        if !refills.is_empty() {
+            // Of gaps that were given up for newer ones.
+            self.process(&mut refills);
+            events.append(&mut refills);
+        }
     }
 
     /// Takes note of states that were passed over.
@@ -240,6 +301,8 @@ impl Pipeline {
         let known: usize = self.asked.iter().map(HashMap::len).sum();
         if known.max(self.ledger.as_ref().map_or(0, Tallies::len)) > MOST_INSTRUMENTS {
             self.asked = Default::default();
+            // What they missed is forgotten with them: only made-up names come in such numbers.
+            self.holes.clear();
             if let Some(ledger) = &mut self.ledger {
                 ledger.clear();
             }
@@ -255,29 +318,147 @@ impl Pipeline {
             return (true, Mark::default());
         }
         let instrument = &*event.instrument;
-        let table = &mut self.asked[instrument.market.index()];
-        let (channels, mark) = match table.get(&*instrument.venue_symbol) {
-            Some(asked) if asked.symbol == instrument.symbol => (asked.channels, asked.mark),
-            _ => {
-                let one_minute = crate::time::Interval::new(1, 'm').map(Channel::Candle);
-                let mut channels = 0;
-                for name in Channel::NAMES {
-                    if let Some(channel) = Channel::parse(name).filter(|c| Some(*c) != one_minute) {
-                        channels |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
-                    }
-                }
-                let mark = self.ledger.as_mut().map(|ledger| ledger.add(instrument)).unwrap_or_default();
-                table.insert(instrument.venue_symbol.clone(), Asked { channels, symbol: instrument.symbol.clone(), mark });
-                (channels, mark)
+        let refills = self.refilling.is_some() && channel.is_some_and(refill::can_refill);
+        if let Some(asked) = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol)
+            && asked.symbol == instrument.symbol
+        {
+            let wanted = match channel {
+                None => true,
+                // Candles are asked for by interval, too.
+                Some(channel @ Channel::Candle(_)) => self.wanted.wants(channel, instrument),
+                Some(channel) => asked.channels >> channel.index() & 1 == 1,
+            };
+            if let Some(channel) = channel.filter(|_| wanted && refills) {
+                self.woken |= asked.note(channel, event);
+            }
+            return (wanted, asked.mark.of(Kind::of(&event.body)));
+        }
+        self.ask(instrument);
+        self.look_up(event)
+    }
+
+    /// Asks what of an instrument is wanted.
+    #[cold]
+    fn ask(&mut self, instrument: &Instrument) {
+        let one_minute = crate::time::Interval::new(1, 'm').map(Channel::Candle);
+        let mut mask = 0;
+        for name in Channel::NAMES {
+            if let Some(channel) = Channel::parse(name).filter(|c| Some(*c) != one_minute) {
+                mask |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
+            }
+        }
+        let mark = self.ledger.as_mut().map(|ledger| ledger.add(instrument)).unwrap_or_default();
+        let unknown = || Asked { channels: 0, symbol: None, mark, tracks: Vec::new() };
+        let asked = self.asked[instrument.market.index()].entry(instrument.venue_symbol.clone()).or_insert_with(unknown);
+        (asked.channels, asked.symbol, asked.mark) = (mask, instrument.symbol.clone(), mark);
+    }
+
+    /// A gap is told: what can be asked for later is kept in mind, of one instrument or, for `*`, of all that are known.
+    #[cold]
+    fn open_holes(&mut self, profile: &Profile, event: &Event, refills: &mut Vec<Event>) {
+        let Body::Gap(gap) = &event.body else { return };
+        let (channel, instrument) = (gap.channel, &event.instrument);
+        if !refill::can_refill(channel) || !matches!(gap.reason, GapReason::Disconnect | GapReason::Sequence) {
+            return;
+        }
+        let id = canonical::id(event);
+        if &*instrument.venue_symbol != "*" && !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
+            self.ask(instrument);
+        }
+        let holes = &mut self.holes;
+        let mut open = |track: &mut Track, instrument: &Arc<Instrument>| {
+            if Sources::of(profile, channel, instrument).is_some() && track.open(id, gap, event.received, instrument, refills) {
+                holes.push((channel, instrument.clone()));
             }
         };
-        let wanted = match channel {
-            None => true,
-            // Candles are asked for by interval, too.
-            Some(channel @ Channel::Candle(_)) => self.wanted.wants(channel, instrument),
-            Some(channel) => channels >> channel.index() & 1 == 1,
+        if &*instrument.venue_symbol == "*" {
+            for asked in self.asked[instrument.market.index()].values_mut() {
+                if let Some(track) = asked.track(channel) {
+                    let instrument = track.instrument();
+                    open(track, &instrument);
+                }
+            }
+            return;
+        }
+        if !self.wanted.wants(channel, instrument) {
+            return;
+        }
+        let Some(asked) = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol) else { return };
+        if asked.track(channel).is_none() {
+            asked.tracks.push(Track::new(channel, instrument.clone()));
+        }
+        if let Some(track) = asked.track(channel) {
+            open(track, instrument);
+        }
+    }
+
+    /// The streams of these topics are served: what was missed of them before can be asked for.
+    pub fn served(&mut self, topics: &[Topic]) {
+        for (channel, instrument) in &self.holes {
+            let of = |topic: &Topic| {
+                let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| same(own, instrument));
+                this && topic.channels.contains(channel)
+            };
+            if topics.iter().any(of) {
+                let asked = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol);
+                self.woken |= asked.and_then(|asked| asked.track(*channel)).is_some_and(Track::served);
+            }
+        }
+    }
+
+    /// Whether a hole can be asked for that could not when this was asked last.
+    pub fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// What to do next about what was missed; nothing, if nothing was or no stream is served yet.
+    pub fn next_refill(&mut self, now: Time, wall: Time) -> Option<Next> {
+        let profile = self.refilling.clone()?;
+        let due = |asked: &mut [HashMap<Box<str>, Asked, foldhash::fast::RandomState>; 4], (channel, instrument): &(Channel, Arc<Instrument>)| {
+            asked[instrument.market.index()].get_mut(&*instrument.venue_symbol)?.track(*channel)?.due(now)
         };
-        (wanted, mark.of(Kind::of(&event.body)))
+        let all = self.holes.iter().enumerate().filter_map(|(place, hole)| Some((due(&mut self.asked, hole)?, place)));
+        let (at, place) = all.min()?;
+        if at > now {
+            return Some(Next::Wait(at));
+        }
+        let (channel, instrument) = self.holes.get(place)?.clone();
+        match self.track(channel, &instrument)?.request(&profile, wall) {
+            Ok(request) => Some(Next::Ask(channel, instrument, request)),
+            Err(told) => {
+                self.holes.remove(place);
+                Some(Next::Tell(told))
+            }
+        }
+    }
+
+    /// What [`Next::Ask`] wants is on its way; or it cannot be asked for before `later`.
+    pub fn refill_asked(&mut self, channel: Channel, instrument: &Instrument, later: Option<Time>) {
+        if let Some(track) = self.track(channel, instrument) {
+            match later {
+                Some(later) => track.wait(later),
+                None => track.asked(),
+            }
+        }
+    }
+
+    /// What [`Next::Ask`] wanted was answered. Leaves in `events` what goes out, sealed.
+    pub fn refilled(&mut self, (now, wall): (Time, Time), channel: Channel, instrument: &Instrument, outcome: Outcome, events: &mut Vec<Event>) {
+        let Some(profile) = self.refilling.clone() else { return };
+        let Some(sifted) = self.track(channel, instrument).map(|track| track.sift(events)) else { return events.clear() };
+        self.process(events);
+        let Some(track) = self.track(channel, instrument) else { return };
+        track.recovered(events);
+        let mut told = track.proceed(&profile, now, wall, outcome, &sifted);
+        if !track.is_open() {
+            self.holes.retain(|(other, of)| *other != channel || !same(of, instrument));
+        }
+        self.process(&mut told);
+        events.append(&mut told);
+    }
+
+    fn track(&mut self, channel: Channel, instrument: &Instrument) -> Option<&mut Track> {
+        self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol)?.track(channel)
     }
 
     /// How many events met which fate since the beginning.
@@ -294,6 +475,11 @@ impl Pipeline {
     pub fn digests(&mut self, market: Market) -> [u128; crate::fold::STATES.len()] {
         self.latest.digests(&self.venue, market)
     }
+}
+
+/// Whether they are the same instrument, whatever is known of it.
+fn same(one: &Instrument, other: &Instrument) -> bool {
+    one.market == other.market && one.venue_symbol == other.venue_symbol
 }
 
 #[cfg(test)]

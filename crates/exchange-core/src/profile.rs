@@ -318,6 +318,7 @@ pub struct ErrorBody {
 /// What can be asked for by HTTP.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 pub struct Endpoint {
     /// What the decoder calls it.
     pub name: String,
@@ -375,6 +376,9 @@ pub struct Endpoint {
     pub range_most: Option<usize>,
     /// How much asking for so many records as possible draws, where that is more than `cost`.
     pub range_cost: Option<u32>,
+    /// Whether gaps of a stream are refilled from it. Not where its records are others than the stream's, with other ids.
+    #[serde(default = "yes")]
+    pub refill: bool,
 }
 
 /// What can be subscribed to.
@@ -464,6 +468,10 @@ impl KindName {
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Profile {

@@ -209,6 +209,11 @@ impl Session {
         self.tend(now, turn);
     }
 
+    /// The topics that are served, or shall be.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.topics.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted).map(|(topic, _)| topic.clone()).collect()
+    }
+
     /// How many topics the venue refused.
     pub fn refused(&self) -> u64 {
         self.refused
@@ -235,9 +240,14 @@ impl Session {
         self.held = Some(Vec::new());
     }
 
+    /// Whether every topic is served or refused.
+    pub fn is_served(&self) -> bool {
+        self.outbox.is_empty() && self.sent.is_empty()
+    }
+
     /// Whether every topic is served or refused, and was so for long enough that the other connection can end.
     pub fn can_take_over(&self) -> bool {
-        self.outbox.is_empty() && self.sent.is_empty() && self.overlapped
+        self.is_served() && self.overlapped
     }
 
     /// The connection that this one relieves has ended. What it had not told of the books is told now.

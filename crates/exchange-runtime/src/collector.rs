@@ -307,7 +307,7 @@ impl Builder {
         for venue in self.venues {
             let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
             let options = VenueOptions { markets, ..self.options.clone() };
-            let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold);
+            let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold).with_refills(venue.profile.clone());
             if ledger.is_some() {
                 pipeline.keep_ledger();
             }

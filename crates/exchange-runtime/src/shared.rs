@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exchange_core::circuit::State;
-use exchange_core::event::CHANNELS;
+use exchange_core::event::{CHANNELS, Origin};
 use exchange_core::pipeline::{Counts, Skipped};
-use exchange_core::{Batch, Body, Channel, Event, Pipeline, Time, Venue};
-use tokio::sync::watch;
+use exchange_core::refill::Outcome;
+use exchange_core::{Batch, Body, Channel, Event, Instrument, Pipeline, Time, Topic, Venue};
+use tokio::sync::{Notify, watch};
 
 use crate::capture::Tap;
 use crate::clock::Clock;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pipeline: Mutex<Pipeline>,
     output: Arc<Output>,
     meters: Meters,
+    /// Something that was missed can be asked for now.
+    pub(crate) missed: Notify,
 }
 
 /// How a venue is doing.
@@ -64,6 +67,7 @@ struct Meters {
     gaps: metrics::Counter,
     errors: metrics::Counter,
     lag: metrics::Histogram,
+    refilled: metrics::Counter,
     /// What was told to the counters so far.
     told: Mutex<Counts>,
 }
@@ -78,6 +82,11 @@ impl Meters {
         for reason in FailureKind::ALL {
             drop(metrics::counter!("collector_connect_failures_total", "venue" => venue.clone(), "reason" => reason));
         }
+        for channel in ["trade", "candle", "funding_settled"] {
+            for complete in [true, false] {
+                refills(&venue, channel, complete).increment(0);
+            }
+        }
         let kind = |at: usize| Channel::NAMES.iter().filter_map(|name| Channel::parse(name)).find(|channel| channel.index() == at).map_or("", Channel::as_str);
         Self {
             events: std::array::from_fn(|at| metrics::counter!("collector_events_total", "venue" => venue.clone(), "channel" => kind(at))),
@@ -85,6 +94,7 @@ impl Meters {
             duplicates: metrics::counter!("collector_duplicates_total", "venue" => venue.clone()),
             gaps: metrics::counter!("collector_gaps_total", "venue" => venue.clone()),
             errors: metrics::counter!("collector_decode_errors_total", "venue" => venue.clone()),
+            refilled: metrics::counter!("collector_refilled_events_total", "venue" => venue.clone()),
             lag: metrics::histogram!("collector_event_lag_seconds", "venue" => venue),
             told: Mutex::default(),
         }
@@ -105,10 +115,26 @@ impl Meters {
     }
 }
 
+/// Counts what became of gaps.
+fn refills(venue: &str, channel: &'static str, complete: bool) -> metrics::Counter {
+    metrics::counter!("collector_refills_total", "venue" => venue.to_owned(), "channel" => channel, "complete" => if complete { "true" } else { "false" })
+}
+
 impl Shared {
     pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>, outside: Outside) -> Self {
         let meters = Meters::new(&venue.profile.name);
-        Self { venue, clock: outside.clock, outside, tap, pulse: Pulse::default(), health: Mutex::default(), pipeline: Mutex::new(pipeline), output, meters }
+        Self {
+            venue,
+            clock: outside.clock,
+            outside,
+            tap,
+            pulse: Pulse::default(),
+            health: Mutex::default(),
+            pipeline: Mutex::new(pipeline),
+            output,
+            meters,
+            missed: Notify::new(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -144,12 +170,53 @@ impl Shared {
             if let Some(skipped) = &skipped {
                 pipeline.skipped(skipped);
             }
+            if pipeline.take_woken() {
+                self.missed.notify_one();
+            }
             pipeline.counts()
         };
+        self.hand_on(counts, events).await;
+    }
+
+    /// The streams of these topics are served: what was missed of them before can be asked for.
+    pub(crate) fn served(&self, topics: &[Topic]) {
+        let mut pipeline = self.pipeline();
+        pipeline.served(topics);
+        if pipeline.take_woken() {
+            self.missed.notify_one();
+        }
+    }
+
+    /// What was asked for because it was missed has come, or not: as [`Shared::deliver`]. Whether there is no more to ask.
+    pub(crate) async fn refilled(&self, channel: Channel, instrument: &Instrument, outcome: Outcome, events: &mut Vec<Event>) -> bool {
+        let counts = {
+            let mut pipeline = self.pipeline();
+            pipeline.refilled((self.clock.now(), self.clock.wall()), channel, instrument, outcome, events);
+            pipeline.counts()
+        };
+        self.count_refills(events);
+        let is_over = events.iter().any(|event| matches!(event.body, Body::Refill(_)));
+        self.hand_on(counts, events).await;
+        is_over
+    }
+
+    /// Counts what was recovered, and the gaps that it closed or not.
+    pub(crate) fn count_refills(&self, events: &[Event]) {
+        self.meters.refilled.increment(events.iter().filter(|event| event.origin == Some(Origin::Refill)).count() as u64);
+        for event in events {
+            if let Body::Refill(refill) = &event.body {
+                refills(self.name(), refill.channel.as_str(), refill.complete).increment(1);
+            }
+        }
+    }
+
+    async fn hand_on(&self, counts: Counts, events: &mut Vec<Event>) {
         self.meters.tell(counts);
         let Some(last) = events.last() else { return };
         let received = last.received;
-        let lag = events.iter().rev().find_map(|event| event.time.filter(|_| event.body.is_state() || matches!(event.body, Body::Trade(_) | Body::Book(_))));
+        // What is fetched later says nothing of how late the venue's news come.
+        let live = |event: &Event| event.origin.is_none() && (event.body.is_state() || matches!(event.body, Body::Trade(_) | Body::Book(_)));
+        let lag = events.iter().rev().find_map(|event| event.time.filter(|_| live(event)));
         {
             let mut health = self.health();
             health.last_event = Some(received);

@@ -15,9 +15,10 @@ use exchange_core::error::{ErrorKind, Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
 use exchange_core::latency::Latency;
 use exchange_core::memo::Memo;
-use exchange_core::pipeline::Skipped;
+use exchange_core::pipeline::{Next, Skipped};
 use exchange_core::plan::{Poll, requests};
 use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
+use exchange_core::refill::Outcome;
 use exchange_core::roster::Departed;
 use exchange_core::session;
 use exchange_core::spread::{LineId, Shift};
@@ -37,6 +38,10 @@ use crate::ws::{Answered, Ask, Connection};
 const CONCURRENCY: usize = 16;
 /// How many of them may be sweeps: the others must find a place.
 const SWEEPING: usize = 8;
+/// How many may be for what was missed.
+const REFILLING: usize = 4;
+/// How many holes are looked at when budgets do not allow to ask for the first: another's may.
+const REFILLS_LOOKED_AT: usize = 16;
 /// How often one request of a `--once` cycle is tried.
 const ATTEMPTS: u32 = 4;
 /// Pauses between attempts of one request.
@@ -55,6 +60,8 @@ enum Purpose {
     Poll(String),
     /// What a connection wants to know of a channel of an instrument: a snapshot for its book, or whether it is stale.
     Ask(Channel, Arc<Instrument>, mpsc::UnboundedSender<Answered>),
+    /// A stream missed something of a channel of an instrument.
+    Refill(Channel, Arc<Instrument>),
 }
 
 struct Done {
@@ -122,6 +129,8 @@ pub(crate) struct VenueActor {
     urgent: VecDeque<(Purpose, Request, bool)>,
     running: JoinSet<Done>,
     sweeping: usize,
+    refilling: usize,
+    refill_pauses: BackOff,
     connections: JoinSet<()>,
     connects: BTreeMap<Market, Arc<Mutex<Budget>>>,
     numbers: Arc<Numbers>,
@@ -156,6 +165,8 @@ impl VenueActor {
             urgent: VecDeque::new(),
             running: JoinSet::new(),
             sweeping: 0,
+            refilling: 0,
+            refill_pauses: BackOff::new(RETRY.0, RETRY.1, shared.outside.seed ^ seed_of("refill"), Instant::now().into_std()),
             connections: JoinSet::new(),
             connects: connects(&profile),
             numbers,
@@ -180,7 +191,7 @@ impl VenueActor {
     /// Runs until everything asked for was done (`--once`) or until the end.
     pub(crate) async fn run(mut self) {
         loop {
-            let wake = self.launch();
+            let wake = self.launch().await;
             if self.options.once && self.is_done() {
                 break;
             }
@@ -207,6 +218,7 @@ impl VenueActor {
                         tracing::error!(venue = self.shared.name(), %error, "a connection's task failed");
                     }
                 }
+                () = self.shared.missed.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             self.tell_health();
@@ -318,13 +330,13 @@ impl VenueActor {
     }
 
     /// Starts what is due; when to look again.
-    fn launch(&mut self) -> Option<Time> {
+    async fn launch(&mut self) -> Option<Time> {
         let now = self.shared.clock.now();
         if now < self.asleep_until {
             return Some(self.asleep_until);
         }
         let mut wake: Option<Time> = None;
-        let mut later = |at: Time| wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        let later = |wake: &mut Option<Time>, at: Time| *wake = Some(wake.map_or(at, |wake| wake.min(at)));
         // What a book waits for goes first.
         let mut waiting = VecDeque::new();
         while let Some((purpose, request, page)) = self.urgent.pop_front() {
@@ -335,7 +347,7 @@ impl VenueActor {
             match self.may_ask(now, &request) {
                 Ok(()) => self.ask(purpose, request, page),
                 Err(at) => {
-                    later(at);
+                    later(&mut wake, at);
                     waiting.push_back((purpose, request, page));
                 }
             }
@@ -350,20 +362,51 @@ impl VenueActor {
         for (at, key) in due {
             let Some(scheduled) = self.schedule.get(&key) else { continue };
             if at > now || self.running.len() >= CONCURRENCY {
-                later(at.max(now));
+                later(&mut wake, at.max(now));
                 continue;
             }
             let request = scheduled.poll.request.clone();
             match self.may_ask(now, &request) {
                 Ok(()) => self.start(now, &key),
-                Err(at) => later(at),
+                Err(at) => later(&mut wake, at),
             }
         }
+        if let Some(at) = self.launch_refills(now).await {
+            later(&mut wake, at);
+        }
         if let Some(at) = self.launch_sweeps(now) {
-            later(at);
+            later(&mut wake, at);
         }
         // With all places taken, the next answer wakes us.
         wake.filter(|_| self.running.len() < CONCURRENCY)
+    }
+
+    /// Asks for what was missed: behind everything that is due, and out of the sweeps' part of the budgets.
+    async fn launch_refills(&mut self, now: Time) -> Option<Time> {
+        let mut earliest: Option<Time> = None;
+        for _ in 0..REFILLS_LOOKED_AT {
+            if self.running.len() >= CONCURRENCY || self.refilling >= REFILLING {
+                return None;
+            }
+            let next = self.shared.pipeline().next_refill(now, self.shared.clock.wall());
+            let (channel, instrument, request) = match next? {
+                Next::Wait(at) => return Some(at),
+                Next::Tell(mut events) => {
+                    self.shared.count_refills(&events);
+                    self.shared.deliver(&mut events, None).await;
+                    continue;
+                }
+                Next::Ask(channel, instrument, request) => (channel, instrument, request),
+            };
+            let spent = self.sweeps.get(&request.limit).map_or(Ok(()), |budget| budget.spend(now, request.cost));
+            let refused = spent.and_then(|()| self.may_ask(now, &request)).err();
+            self.shared.pipeline().refill_asked(channel, &instrument, refused);
+            match refused {
+                Some(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
+                None => self.ask(Purpose::Refill(channel, instrument), request, false),
+            }
+        }
+        earliest.or(Some(now))
     }
 
     fn launch_sweeps(&mut self, now: Time) -> Option<Time> {
@@ -433,6 +476,7 @@ impl VenueActor {
             sweep = scheduled.poll.sweep;
             self.sweeping += usize::from(sweep);
         }
+        self.refilling += usize::from(matches!(purpose, Purpose::Refill(..)));
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
         let request = request.at(self.shared.clock.wall());
@@ -473,10 +517,12 @@ impl VenueActor {
             (_, Err(refusal)) if refusal.kind == ErrorKind::Rejected => session::Answer::Refused,
             _ => session::Answer::Failed,
         };
+        let refill = matches!(purpose, Purpose::Refill(..));
         if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
             scheduled.running += u32::try_from(turn.fetch.len()).unwrap_or(0);
         }
-        for next in turn.fetch.drain(..) {
+        // What was missed is asked for span by span.
+        for next in turn.fetch.drain(..).filter(|_| !refill) {
             self.urgent.push_back((purpose.clone(), next, true));
         }
         if let Some(key) = &key {
@@ -488,10 +534,18 @@ impl VenueActor {
         turn.controls.clear();
         turn.send.clear();
         turn.resync.clear();
-        let channels = key.as_ref().and_then(|key| self.schedule.get(key)).map(|scheduled| scheduled.poll.channels.as_slice());
-        let skipped =
-            channels.filter(|_| skipped > 0).map(|channels| Skipped { received: self.shared.clock.wall(), market: request.market, channels, records: skipped });
-        self.shared.deliver(&mut turn.events, skipped).await;
+        if let Purpose::Refill(channel, instrument) = &purpose {
+            self.refilled(now, &request, (*channel, instrument), &outcome, &mut turn.events).await;
+        } else {
+            let channels = key.as_ref().and_then(|key| self.schedule.get(key)).map(|scheduled| scheduled.poll.channels.as_slice());
+            let skipped = channels.filter(|_| skipped > 0).map(|channels| Skipped {
+                received: self.shared.clock.wall(),
+                market: request.market,
+                channels,
+                records: skipped,
+            });
+            self.shared.deliver(&mut turn.events, skipped).await;
+        }
         self.turn = turn;
         match (outcome, purpose) {
             (Ok(()), Purpose::Poll(key)) => self.polled(now, &request, &key).await,
@@ -504,6 +558,34 @@ impl VenueActor {
                 drop(sender.send(Answered { channel, instrument, answer }));
             }
             (Err(refusal), Purpose::Poll(key)) => self.refused(now, &request, &key, &refusal),
+            (_, Purpose::Refill(..)) => {}
+        }
+    }
+
+    /// What was missed has come, or not.
+    async fn refilled(
+        &mut self,
+        now: Time,
+        request: &Request,
+        (channel, instrument): (Channel, &Instrument),
+        outcome: &Result<(), Refusal>,
+        events: &mut Vec<Event>,
+    ) {
+        self.refilling -= 1;
+        let outcome = match outcome {
+            Ok(()) => {
+                self.succeeded(request);
+                self.refill_pauses.reset();
+                Outcome::Answered
+            }
+            Err(refusal) => {
+                let again = self.react(now, request, refusal);
+                Outcome::Failed(refusal.kind, again.unwrap_or_else(|| now + self.refill_pauses.next_pause()))
+            }
+        };
+        if self.shared.refilled(channel, instrument, outcome, events).await {
+            // Nobody asks again: what is collected now does not suffer from it.
+            self.shared.problem(&problem_of(request), None);
         }
     }
 

@@ -228,6 +228,7 @@ impl Connection {
         let mut turn = Turn::default();
         let (answer, mut answers) = mpsc::unbounded_channel();
         let mut told = (0, 0);
+        let mut served = false;
         session.handle(self.shared.clock.now(), Happened::Opened { received: self.shared.clock.wall() }, &mut turn);
         let end = loop {
             if let Err(error) = self.carry_out(&mut turn, &mut socket, &answer).await {
@@ -237,6 +238,10 @@ impl Connection {
                 break End::Closed(close);
             }
             told = self.tell_silence(&session, told);
+            if session.is_served() && !served {
+                self.shared.served(&session.topics());
+            }
+            served = session.is_served();
             if session.wants_relief() && !due_told {
                 due_told = true;
                 post.due.notify_one();
@@ -253,6 +258,8 @@ impl Connection {
                 () = post.over.notified() => {
                     let before = post.before.lock().unwrap_or_else(PoisonError::into_inner).take();
                     session.take_over(self.shared.clock.now(), before.as_ref(), &mut turn);
+                    // If the other one broke, its gaps have been told since: what they are about is served here.
+                    served = false;
                 }
                 changed = topics.changed() => {
                     if changed.is_err() {
