@@ -341,16 +341,16 @@ impl Pipeline {
     #[cold]
     fn ask(&mut self, instrument: &Instrument) {
         let one_minute = crate::time::Interval::new(1, 'm').map(Channel::Candle);
-        let mut mask = 0;
+        let mut channels = 0;
         for name in Channel::NAMES {
             if let Some(channel) = Channel::parse(name).filter(|c| Some(*c) != one_minute) {
-                mask |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
+                channels |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
             }
         }
         let mark = self.ledger.as_mut().map(|ledger| ledger.add(instrument)).unwrap_or_default();
         let unknown = || Asked { channels: 0, symbol: None, mark, tracks: Vec::new() };
         let asked = self.asked[instrument.market.index()].entry(instrument.venue_symbol.clone()).or_insert_with(unknown);
-        (asked.channels, asked.symbol, asked.mark) = (mask, instrument.symbol.clone(), mark);
+        (asked.channels, asked.symbol, asked.mark) = (channels, instrument.symbol.clone(), mark);
     }
 
     /// A gap is told: what can be asked for later is kept in mind, of one instrument or, for `*`, of all that are known.
