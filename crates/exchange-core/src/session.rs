@@ -512,7 +512,10 @@ impl Session {
                 }
                 Finding::Stale { topic, channel, instrument, since } => {
                     self.healed += 1;
-                    self.begin_anew(topic);
+                    // Behind the topics that were not asked for yet.
+                    for op in [Op::Unsubscribe, Op::Subscribe] {
+                        self.outbox.push_back(Frame { op, topics: vec![topic], attempts: 0 });
+                    }
                     let instrument = instrument.unwrap_or_else(|| self.all());
                     turn.events.push(missed(channel, &instrument, self.wall(since), self.wall(now)));
                 }

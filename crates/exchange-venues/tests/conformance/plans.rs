@@ -159,7 +159,10 @@ fn connections_subscribe_as_the_venue_allows() {
 /// Lives the beginning of a connection and looks at what it sends.
 fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Result<(), String> {
     let ws = &venue.profile.ws_of(market);
-    let mut session = Session::new(Venue::new(venue.exchange, venue.profile.clone()), market, &format!("wss://localhost{path}"), topics.to_vec());
+    let mut profile = venue.profile.clone();
+    // Nothing ever comes here, which is no reason to begin anew.
+    profile.stream.iter_mut().for_each(|stream| stream.cadence = None);
+    let mut session = Session::new(Venue::new(venue.exchange, profile), market, &format!("wss://localhost{path}"), topics.to_vec());
     let opened = SENT;
     let (mut now, mut turn, mut sent) = (opened, exchange_core::Turn::default(), Vec::new());
     session.handle(now, Happened::Opened { received: opened }, &mut turn);
