@@ -479,10 +479,11 @@ impl VenueActor {
         self.refilling += usize::from(matches!(purpose, Purpose::Refill(..)));
         let profile = self.shared.venue.profile.clone();
         let http = self.http.clone();
-        let request = request.at(self.shared.clock.wall());
         let known = self.latencies.get(&request.endpoint).cloned().unwrap_or_default();
         let timeout = known.timeout(profile.http.timeout_min, profile.http.timeout_max);
+        let wall = self.shared.clock.wall();
         self.running.spawn(async move {
+            let request = request.at(wall);
             let result = http.send(&profile, &request, timeout).await;
             Done { purpose, request, page, sweep, result }
         });
