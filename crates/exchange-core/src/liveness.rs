@@ -30,7 +30,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const UNANSWERED: Duration = Duration::from_mins(1);
 /// How often one subscription is begun anew before the connection is.
 const HEALS: u32 = 3;
-/// How many are asked about at once: they share the venue's budget with everything else.
+/// How many are asked about at once, one more with each look: they share the venue's budget with everything else.
 const ASKED_AT_ONCE: usize = 4;
 /// Levels of a book by which two answers are compared.
 const LEVELS: usize = 5;
@@ -139,6 +139,10 @@ pub struct Liveness {
     all: [Option<usize>; CHANNELS],
     next: Time,
     period: Duration,
+    /// When anything came last.
+    last: Time,
+    /// How often something comes of a channel's instruments, where that is known: what to expect of the others.
+    typical: [Option<Duration>; CHANNELS],
     stale: usize,
 }
 
@@ -198,6 +202,7 @@ impl Liveness {
         let mut before: Option<(usize, *const Instrument)> = None;
         for event in events {
             let Some(channel) = event.body.channel() else { continue };
+            self.last = now;
             let at = (channel.index(), Arc::as_ptr(&event.instrument));
             if before.replace(at) == Some(at) && channel != Channel::Trade {
                 continue;
@@ -223,19 +228,37 @@ impl Liveness {
             return findings;
         }
         self.next = now + self.period;
-        let mut asked = self.entries.iter().filter(|entry| matches!(entry.state, State::Asked(_))).count();
+        self.learn();
+        let asked = self.entries.iter().filter(|entry| matches!(entry.state, State::Asked(_))).count();
+        let mut may_ask = asked < ASKED_AT_ONCE;
+        let active = self.entries.iter().filter(|entry| entry.state != State::Idle).count();
+        let mut dead = false;
         for entry in &mut self.entries {
-            findings.extend(entry.check(now, &mut asked));
+            let expected = entry.cadence(self.typical[entry.channel.index()]);
+            let finding = entry.check(now, expected, &mut may_ask);
+            // One silent topic among others that speak is healed alone; where nothing speaks, the connection is dead.
+            dead |= matches!(finding, Some(Finding::Stale { .. })) && active > 1 && now >= self.last + 2 * expected;
+            findings.extend(finding);
         }
         self.stale = self.entries.iter().filter(|entry| matches!(entry.state, State::Healing(_))).count();
-        findings
+        if dead { vec![Finding::Reconnect] } else { findings }
+    }
+
+    /// What is typical of each channel.
+    fn learn(&mut self) {
+        for (channel, typical) in self.typical.iter_mut().enumerate() {
+            let known = self.entries.iter().filter(|entry| entry.channel.index() == channel && entry.promised.is_none() && entry.intervals >= LEARNED);
+            let (count, sum) = known.fold((0, Duration::ZERO), |(count, sum), entry| (count + 1, sum + entry.cadence(None)));
+            *typical = sum.checked_div(count);
+        }
     }
 
     /// The venue's REST answer to [`Finding::Ask`]; none if it could not be had.
     pub fn answered(&mut self, now: Time, channel: Channel, instrument: &Instrument, evidence: Option<Evidence>) {
         let place = self.places[channel.index()].get(&*instrument.venue_symbol).copied();
+        let typical = self.typical[channel.index()];
         if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
-            entry.answered(now, evidence);
+            entry.answered(now, entry.cadence(typical), evidence);
         }
     }
 
@@ -268,61 +291,58 @@ impl Entry {
         self.last = now;
     }
 
-    /// How often something is expected.
-    fn cadence(&self) -> Duration {
+    /// How often something is expected; of what has not spoken often enough, as of others of its kind.
+    fn cadence(&self, typical: Option<Duration>) -> Duration {
         if let Some(promised) = self.promised {
             return promised;
         }
         if self.intervals < LEARNED {
-            return UNKNOWN;
+            return typical.map_or(UNKNOWN, |typical| (2 * typical).min(UNKNOWN));
         }
         Duration::from_micros(u64::try_from(self.mean + 2 * self.deviation).unwrap_or(0)).clamp(SHORTEST, RAREST)
     }
 
-    fn check(&mut self, now: Time, asked: &mut usize) -> Option<Finding> {
-        let cadence = self.cadence();
+    fn check(&mut self, now: Time, cadence: Duration, may_ask: &mut bool) -> Option<Finding> {
         match self.state {
             // Half of the time for asking, half for deciding.
-            State::Fine if self.promised.is_none() && now >= self.last + cadence => self.ask(now, asked),
-            State::Fine if now >= self.last + 2 * cadence => Some(self.heal(now)),
-            State::Quiet(until) if now >= until => self.ask(now, asked),
+            State::Fine if self.promised.is_none() && now >= self.last + cadence => self.ask(now, may_ask),
+            State::Fine if now >= self.last + 2 * cadence => Some(self.heal(now, cadence)),
+            State::Quiet(until) if now >= until => self.ask(now, may_ask),
             State::Asked(since) if now >= since + UNANSWERED => {
                 self.state = State::Quiet(now + cadence);
                 None
             }
-            State::Suspect(until) if now >= until => Some(self.heal(now)),
-            State::Healing(until) if now >= until && self.promised.is_some() => Some(self.heal(now)),
+            State::Suspect(until) if now >= until => Some(self.heal(now, cadence)),
+            State::Healing(until) if now >= until && self.promised.is_some() => Some(self.heal(now, cadence)),
             // It was begun anew; whether there was anything to tell since, the venue knows.
-            State::Healing(until) if now >= until => self.ask(now, asked),
+            State::Healing(until) if now >= until => self.ask(now, may_ask),
             _ => None,
         }
     }
 
-    fn ask(&mut self, now: Time, asked: &mut usize) -> Option<Finding> {
+    fn ask(&mut self, now: Time, may_ask: &mut bool) -> Option<Finding> {
         let instrument = self.instrument.clone()?;
-        if *asked >= ASKED_AT_ONCE {
+        if !std::mem::take(may_ask) {
             return None;
         }
-        *asked += 1;
         self.state = State::Asked(now);
         Some(Finding::Ask(self.channel, instrument))
     }
 
-    fn heal(&mut self, now: Time) -> Finding {
+    fn heal(&mut self, now: Time, cadence: Duration) -> Finding {
         if self.heals >= HEALS {
             self.heals = 0;
             return Finding::Reconnect;
         }
         self.heals += 1;
-        self.state = State::Healing(now + (2 * self.cadence()).max(10 * ON_ITS_WAY));
+        self.state = State::Healing(now + (2 * cadence).max(10 * ON_ITS_WAY));
         Finding::Stale { topic: self.topic, channel: self.channel, instrument: self.instrument.clone(), since: self.last }
     }
 
-    fn answered(&mut self, now: Time, evidence: Option<Evidence>) {
+    fn answered(&mut self, now: Time, cadence: Duration, evidence: Option<Evidence>) {
         if !matches!(self.state, State::Asked(_)) {
             return;
         }
-        let cadence = self.cadence();
         let Some(evidence) = evidence else {
             self.state = State::Quiet(now + cadence);
             return;
@@ -466,6 +486,57 @@ mod tests {
         let times: Vec<u64> = stale(&found).into_iter().map(|at| at - began).collect();
         let given_up = found.iter().position(|(_, finding)| *finding == Finding::Reconnect).unwrap();
         assert!(times[0] <= 7 && given_up == 3, "{times:?}");
+    }
+
+    #[test]
+    fn where_nothing_speaks_the_connection_is_dead() {
+        let other = || Arc::new(Instrument::named(&"toy".into(), Market::Linear, "B", None));
+        for other_speaks in [true, false] {
+            let mut liveness = watching(Channel::Trade);
+            liveness.watch(1, Channel::Trade, Some(other()), None, true);
+            liveness.began(START, 1);
+            let mut now = START;
+            let mut found = Vec::new();
+            for second in 0..60 {
+                now = now + SECOND;
+                if second < 20 {
+                    liveness.heard(now, &[trade(now)]);
+                }
+                if second < 20 || other_speaks {
+                    liveness.heard(now, &[Event { instrument: other(), ..trade(now) }]);
+                }
+                for finding in liveness.check(now) {
+                    if let Finding::Ask(channel, instrument) = &finding {
+                        liveness.answered(now, *channel, instrument, Some(Evidence { newest: Some(now), print: None }));
+                    }
+                    found.push((now.since(START).as_secs(), finding));
+                }
+            }
+            let reconnects = found.iter().filter(|(_, finding)| *finding == Finding::Reconnect).count();
+            assert_eq!(reconnects > 0, !other_speaks, "{found:?}");
+            let wanted = |finding: &Finding| if other_speaks { matches!(finding, Finding::Stale { .. }) } else { *finding == Finding::Reconnect };
+            let first = found.iter().find(|(_, finding)| wanted(finding)).unwrap().0;
+            assert!(first <= 20 + 6 + 1, "{first}");
+        }
+    }
+
+    #[test]
+    fn what_never_spoke_is_expected_as_often_as_others_of_its_kind() {
+        let other = || Arc::new(Instrument::named(&"toy".into(), Market::Linear, "B", None));
+        let mut liveness = watching(Channel::Trade);
+        liveness.watch(1, Channel::Trade, Some(other()), None, true);
+        liveness.began(START, 1);
+        let mut now = START;
+        let mut first = None;
+        while first.is_none() {
+            now = now + SECOND;
+            liveness.heard(now, &[trade(now)]);
+            first = liveness
+                .check(now)
+                .into_iter()
+                .find_map(|finding| if let Finding::Ask(_, of) = finding { Some((now.since(START).as_secs(), of.venue_symbol.to_string())) } else { None });
+        }
+        assert_eq!(first, Some((u64::from(LEARNED), "B".to_owned())), "as soon as the others are known");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::exchange::{Control, Op};
 use crate::feed::{Feed, Turn, Venue};
 use crate::instrument::{Instrument, Market};
 use crate::liveness::{Evidence, Finding, Liveness};
-use crate::plan::{Topic, request};
+use crate::plan::{Range, Topic, request, request_range};
 use crate::profile::{Endpoint, Profile, SnapshotFrom, WsPolicy};
 use crate::time::Time;
 
@@ -502,8 +502,13 @@ impl Session {
                     let venue = self.feed.venue();
                     match probe(&venue.profile, self.feed.market(), channel) {
                         Some(endpoint) => {
-                            let of = endpoint.per_instrument().then_some(&instrument);
-                            let mut request = request(&venue.profile, endpoint, self.feed.market(), channel, of);
+                            let market = self.feed.market();
+                            let mut request = if endpoint.per_instrument() {
+                                // The newest will do.
+                                request_range(&venue.profile, endpoint, market, channel, &instrument, &Range { limit: Some(5), ..Range::default() })
+                            } else {
+                                request(&venue.profile, endpoint, market, channel, None)
+                            };
                             request.instrument = Some(instrument);
                             turn.ask.push((channel, request));
                         }
