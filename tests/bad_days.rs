@@ -74,8 +74,8 @@ fn a_connection_that_only_pongs_is_opened_anew() {
         eventually("ready", || (get(run.address(), "/readyz").0 == 200).then_some(()));
         run.stop().ok();
         let seen = Events::of_sink(&place.path("out"));
+        // (One topic may have been found silent before all of them were.)
         let gaps: BTreeSet<String> = seen.gaps("disconnect").iter().map(|gap| word(gap, "venue_symbol")).collect();
-        assert_eq!(gaps.len(), seen.gaps("disconnect").len(), "{action}: one for each instrument");
         assert!(gaps.len() >= 4, "{action}: {gaps:?}");
     }
 }

@@ -17,7 +17,7 @@ const CHANNELS: &str = "ticker,mark,funding,open_interest,trade,book";
 
 /// What a run is asked for, into sinks.
 fn collecting(place: &Place, options: &[String], sinks: &[&str]) -> Command {
-    let mut command = place.collector("run --exchanges binance,bybit --markets spot,linear --interval 500ms --name mine --listen 127.0.0.1:0");
+    let mut command = place.collector("run --exchanges binance,bybit --markets spot,linear --interval 2s --name mine --listen 127.0.0.1:0");
     command.args(["--channels", CHANNELS]).args(sinks.iter().flat_map(|sink| ["--sink", sink])).args(options);
     command
 }
@@ -241,9 +241,13 @@ fn a_state_directory_that_cannot_be_used() {
     assert!(Events::of_sink(&place.path("out")).len() > 0);
     let finished = run(&format!("{once} --state file/mine"), "state");
     assert!(finished.status == Some(2) && finished.stderr.contains("cannot use `file/mine` as the state directory: "), "{finished:?}");
-    // Nothing that lasts needs none.
+    // What does not last has no books. What the venues count does not depend on that.
     run("run --exchanges bybit --once --sink stdout: --listen off", "state").ok();
-    assert!(!place.path("state").exists());
+    assert_eq!(files(&place.path("state/collector")), [place.path("state/collector/budgets")]);
+    let finished = run("run --exchanges bybit --once --sink stdout: --listen off", "file").ok();
+    assert!(finished.stderr.contains("bans and budgets are not shared") && !finished.stderr.contains("ledger"), "{finished:?}");
+    run("run --exchanges bybit --once --sink stdout: --listen off --simulate", "simulated").ok();
+    assert!(!place.path("simulated").exists());
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub(crate) struct RunArgs {
     /// Take every N-th share of the instruments (I from 0), for several collectors side by side [default: 0/1]
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
-    /// What must survive a restart: the ledger that `collector audit` reads [default: `$XDG_STATE_HOME/collector`]
+    /// What must survive a restart: bans and budgets (by address, shared by all collectors that use it), the ledger [default: `$XDG_STATE_HOME/collector`]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<String>,
     /// Whose ledger in the state directory; a second running collector of that name is refused [default: from its venues and sinks]

@@ -72,14 +72,23 @@ fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<
     Ok(served)
 }
 
-/// Claims the collector's name in the state directory: two of one name would write the same ledger.
+/// Opens the state directory, and claims the collector's name in it, if it has one: two of one name would write the same
+/// ledger. What the venues hold against this machine concerns those without a name, too.
 fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
-    let Some(name) = &settings.name else { return Ok(None) };
-    match StateDir::open(&settings.state).and_then(|state| state.claim(name)) {
+    if settings.name.is_none() && settings.simulate {
+        // A venue that lives no longer than this process holds nothing against anyone.
+        return Ok(None);
+    }
+    let opened = StateDir::open(&settings.state).and_then(|state| match &settings.name {
+        Some(name) => state.claim(name),
+        None => Ok(state),
+    });
+    match opened {
         Ok(state) => Ok(Some(state)),
         Err(StateError::Running(name)) => Err(Usage(format!("a collector named `{name}` is running already: choose another --name (or stop it)")).into()),
         Err(error) if settings.state_is_default => {
-            tracing::warn!("{error}: there will be no ledger, and nothing keeps out a second collector of this name (choose another --state)");
+            let named = settings.name.as_ref().map_or("", |_| ", there will be no ledger, and nothing keeps out a second collector of this name");
+            tracing::warn!("{error}: bans and budgets are not shared and end with this run{named} (choose another --state)");
             Ok(None)
         }
         Err(error) => Err(Usage(error.to_string()).into()),

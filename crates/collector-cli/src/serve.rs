@@ -47,7 +47,11 @@ fn describe() {
     describe_histogram!("collector_event_lag_seconds", Unit::Seconds, "From the venue's time of an event to its arrival, one sample a batch.");
     describe_gauge!("collector_queue_depth_events", "Events that wait for a sink.");
     describe_gauge!("collector_circuit_state", "0 closed, 1 half open, 2 open, by endpoint.");
-    describe_gauge!("collector_limit_used", "How much of a venue's rate limit is used in the window that ends now, in the venue's units.");
+    describe_gauge!(
+        "collector_limit_used",
+        "How much of a venue's rate limit is used in the window that ends now, by all collectors that share the state directory, in the venue's units."
+    );
+    describe_gauge!("collector_banned_until_seconds", "Until when (Unix time) a host wants to hear nothing from this machine; 0 if it does not.");
 }
 
 #[derive(Clone)]

@@ -1,8 +1,16 @@
 //! Rate budgets: never more than a venue allows in any window, wherever the window begins.
+//!
+//! A venue counts by address, not by process. [`Budgets`] are therefore what may be written down ([`Budgets::line`]) and
+//! read by another process or a later one; how that is shared is not decided here.
+
+mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use saved::Unreadable;
+
+use crate::event::Channel;
 use crate::profile::Limit;
 use crate::time::Time;
 
@@ -10,6 +18,50 @@ use crate::time::Time;
 const SHARE: u64 = 90;
 /// Spendings are kept in so many slots a window: finer costs memory, coarser wastes budget.
 const SLOTS: i64 = 100;
+/// No venue counts so far: what is beyond it is an error of whoever said so.
+const MOST: u64 = u32::MAX as u64;
+
+/// What a request is for, the most urgent first. Where a budget is short, what is less urgent waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A snapshot for a book that is stopped without it.
+    Snapshot,
+    /// Funding, and the instruments on which everything else depends.
+    Funding,
+    /// What is asked for all the time.
+    Rest,
+    /// What could as well be asked for later: history, and whether something quiet is stale.
+    Backfill,
+}
+
+impl Class {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::Snapshot, Self::Funding, Self::Rest, Self::Backfill];
+
+    /// The class of a request that serves these channels.
+    pub fn of(channels: &[Channel]) -> Self {
+        let funding = |channel: &Channel| matches!(channel, Channel::Instrument | Channel::Funding | Channel::FundingSettled);
+        if channels.iter().any(funding) { Self::Funding } else { Self::Rest }
+    }
+
+    /// Whether this waits where a request of the `other` class was one too many for the budget: it would otherwise use up,
+    /// bit by bit, what the other one waits for.
+    pub fn waits_for(self, other: Self) -> bool {
+        // Funding has a part of its own, which no snapshot can take.
+        self >= other && (self, other) != (Self::Funding, Self::Snapshot)
+    }
+
+    /// Up to how much of a budget this class may fill it, in percent. All books that begin anew at once take minutes of a
+    /// budget: funding goes on meanwhile in its last tenth, and nothing else takes so much that books could not begin.
+    fn ceiling(self) -> u64 {
+        match self {
+            Self::Snapshot => 90,
+            Self::Funding => 100,
+            Self::Rest => 80,
+            Self::Backfill => 50,
+        }
+    }
+}
 
 /// One budget. All times are the caller's.
 #[derive(Debug, Clone)]
@@ -45,13 +97,19 @@ impl Budget {
     /// # Errors
     /// The time at which it will be possible, if nothing else is spent until then.
     pub fn spend(&mut self, now: Time, cost: u32) -> Result<(), Time> {
+        self.spend_up_to(now, cost, self.capacity)
+    }
+
+    /// Spends `cost` if no more than `ceiling` is used then.
+    fn spend_up_to(&mut self, now: Time, cost: u32, ceiling: u64) -> Result<(), Time> {
         if now < self.blocked_until {
             return Err(self.blocked_until);
         }
         self.expire(now);
-        // What costs more than everything waits until nothing is used.
         let cost = u64::from(cost).min(self.capacity);
-        if self.used + cost <= self.capacity {
+        // What costs more than everything waits until nothing is used.
+        let ceiling = ceiling.clamp(cost, self.capacity);
+        if self.used + cost <= ceiling {
             let slot = self.slot_end(now);
             match self.spent.back_mut() {
                 Some((end, spent)) if *end >= slot => *spent += cost,
@@ -60,10 +118,10 @@ impl Budget {
             self.used += cost;
             return Ok(());
         }
-        let mut free = self.capacity - self.used;
+        let mut used = self.used;
         for &(end, spent) in &self.spent {
-            free += spent;
-            if free >= cost {
+            used -= spent;
+            if used + cost <= ceiling {
                 return Err(Time::from_micros(end.saturating_add(self.window)));
             }
         }
@@ -74,6 +132,7 @@ impl Budget {
     /// way of counting) counts here, too.
     pub fn observe(&mut self, now: Time, used: u64) {
         self.expire(now);
+        let used = used.min(MOST);
         if used > self.used {
             let more = used - self.used;
             let slot = self.slot_end(now);
@@ -115,13 +174,15 @@ impl Budget {
     }
 }
 
-/// A venue's budgets by the names that requests have for them, made when they are first asked for: where each endpoint has
-/// its own, there are many.
-#[derive(Debug, Default)]
+/// A host's budgets by the names that requests have for them, made when they are first asked for: where each endpoint has
+/// its own, there are many. And until when the host wants to hear nothing at all.
+#[derive(Debug, Clone, Default)]
 pub struct Budgets {
     limits: BTreeMap<String, Limit>,
     made: BTreeMap<String, Budget>,
-    blocked_until: Time,
+    banned_until: Time,
+    /// The time of the state that was written or read last.
+    written: Time,
 }
 
 impl Budgets {
@@ -133,20 +194,47 @@ impl Budgets {
     /// The budget of that name: `limit`, or `limit/endpoint`.
     pub fn get(&mut self, name: &str) -> Option<&mut Budget> {
         if !self.made.contains_key(name) {
-            let limit = self.limits.get(name.split('/').next().unwrap_or(name))?;
-            let mut budget = Budget::new(limit);
-            budget.block(self.blocked_until);
+            let budget = Budget::new(self.limit(name)?);
             self.made.insert(name.to_owned(), budget);
         }
         self.made.get_mut(name)
     }
 
-    /// Nothing is spent of any before `until`.
-    pub fn block(&mut self, until: Time) {
-        self.blocked_until = self.blocked_until.max(until);
-        for budget in self.made.values_mut() {
-            budget.block(until);
+    fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.get(name.split('/').next().unwrap_or(name))
+    }
+
+    /// Spends `cost` of the budget of that name, as far as the class may fill it. What has no budget is free.
+    ///
+    /// # Errors
+    /// The time at which it will be possible, if nothing else is spent until then.
+    pub fn spend(&mut self, now: Time, name: &str, cost: u32, class: Class) -> Result<(), Time> {
+        if now < self.banned_until {
+            return Err(self.banned_until);
         }
+        self.draw(now, name, cost, class)
+    }
+
+    /// [`Budgets::spend`] for a request to another host, of which this one's ban says nothing: some limits are of several.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn draw(&mut self, now: Time, name: &str, cost: u32, class: Class) -> Result<(), Time> {
+        // Nothing more urgent draws on an endpoint's own budget.
+        let own = self.limit(name).is_some_and(|limit| limit.per_endpoint) && class != Class::Backfill;
+        let Some(budget) = self.get(name) else { return Ok(()) };
+        let ceiling = if own { budget.capacity } else { (budget.capacity * class.ceiling()).div_ceil(100) };
+        budget.spend_up_to(now, cost, ceiling)
+    }
+
+    /// Nothing is spent of any before `until`.
+    pub fn ban(&mut self, until: Time) {
+        self.banned_until = self.banned_until.max(until);
+    }
+
+    /// Until when nothing is spent of any.
+    pub fn banned_until(&self) -> Time {
+        self.banned_until
     }
 }
 
@@ -218,7 +306,64 @@ mod tests {
         }
         assert!(budgets.get("each/a").unwrap().spend(now, 1).is_err());
         assert!(budgets.get("none").is_none());
-        budgets.block(now + Duration::from_secs(9));
-        assert_eq!(budgets.get("each/c").unwrap().spend(now, 1), Err(now + Duration::from_secs(9)), "also one that is made later");
+        for name in ["each/c", "none"] {
+            assert_eq!(budgets.spend(now, name, 1, Class::Snapshot), Ok(()), "{name}");
+        }
+        let until = now + Duration::from_secs(9);
+        budgets.ban(until);
+        budgets.ban(now);
+        for name in ["each/a", "each/d", "none"] {
+            assert_eq!(budgets.spend(now, name, 1, Class::Snapshot), Err(until), "{name}");
+        }
+        assert_eq!(budgets.spend(until, "each/d", 1, Class::Snapshot), Ok(()));
+    }
+
+    #[test]
+    fn what_is_less_urgent_leaves_something() {
+        let now = Time::from_millis(1_000_000);
+        let fill = |budgets: &mut Budgets, name: &str, class| (0..1000).take_while(|_| budgets.spend(now, name, 1, class).is_ok()).count();
+        let limits = BTreeMap::from([("all".to_owned(), limit(200, 1)), ("each".to_owned(), Limit { per_endpoint: true, ..limit(200, 1) })]);
+        let mut budgets = Budgets::new(limits.clone());
+        let filled = [Class::Backfill, Class::Rest, Class::Snapshot, Class::Funding].map(|class| fill(&mut budgets, "all", class));
+        assert_eq!(filled, [90, 54, 18, 18]);
+        let filled = [Class::Backfill, Class::Rest, Class::Snapshot].map(|class| fill(&mut budgets, "each/x", class));
+        assert_eq!(filled, [90, 90, 0], "but of its own budget");
+        let mut budgets = Budgets::new(limits);
+        assert_eq!(budgets.spend(now, "all", 500, Class::Backfill), Ok(()), "what costs more than its part waits until nothing is used");
+        let later = budgets.spend(now, "all", 100, Class::Backfill).unwrap_err();
+        assert_eq!(budgets.spend(later, "all", 100, Class::Backfill), Ok(()));
+    }
+
+    /// All of a venue's books begin anew at once, by two processes, beside what is asked for every few seconds: no window
+    /// is overdrawn, each snapshot comes, funding goes on.
+    #[test]
+    fn all_books_at_once_stay_within_the_budget() {
+        let start = Time::from_micros(1_763_640_000_000_000);
+        let mut budgets = Budgets::new(BTreeMap::from([("linear".to_owned(), limit(2400, 60))]));
+        let mut spent: Vec<(Time, u64)> = Vec::new();
+        let (mut waiting, mut funding, mut rest) = ([250, 250], 0, 0);
+        for tick in 0..60_000 {
+            let now = start + Duration::from_millis(10 * tick);
+            let process = usize::from(tick % 2 == 0);
+            if waiting[process] > 0 && budgets.spend(now, "linear", 20, Class::Snapshot).is_ok() {
+                waiting[process] -= 1;
+                spent.push((now, 20));
+            }
+            if tick % 500 == 0 {
+                assert_eq!(budgets.spend(now, "linear", 10, Class::Funding), Ok(()), "at {now}");
+                funding += 1;
+                spent.push((now, 10));
+                if budgets.spend(now, "linear", 40, Class::Rest).is_ok() {
+                    rest += 1;
+                    spent.push((now, 40));
+                }
+            }
+        }
+        assert_eq!((waiting, funding), ([0, 0], 120));
+        assert!(rest > 0);
+        for (at, (end, _)) in spent.iter().enumerate() {
+            let window: u64 = spent[..=at].iter().rev().take_while(|(time, _)| end.since(*time) < Duration::from_mins(1)).map(|(_, cost)| cost).sum();
+            assert!(window <= 2160, "{window} in the minute before {end}");
+        }
     }
 }

@@ -29,9 +29,19 @@ pub struct Turn {
     pub fetch: Vec<Request>,
     /// Instruments whose books must begin anew.
     pub resync: Vec<Arc<Instrument>>,
-    /// Requests that a connection wants made, and what their answers are for: a book's snapshot, or whether a silent
-    /// channel is stale.
-    pub ask: Vec<(Channel, Request)>,
+    /// Requests that a connection wants made.
+    pub ask: Vec<Query>,
+}
+
+/// A request that a connection wants made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// What of the request's instrument is asked for.
+    pub channel: Channel,
+    /// The request.
+    pub request: Request,
+    /// Whether a book waits for it; else it is to tell a quiet market from a dead stream.
+    pub is_snapshot: bool,
 }
 
 /// A venue as the collector runs it: its code, its description as configured, and what is known of its instruments.

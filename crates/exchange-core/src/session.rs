@@ -12,7 +12,7 @@ use crate::book::Books;
 use crate::budget::Budget;
 use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
 use crate::exchange::{Control, Op};
-use crate::feed::{Feed, Turn, Venue};
+use crate::feed::{Feed, Query, Turn, Venue};
 use crate::instrument::{Instrument, Market};
 use crate::liveness::{Evidence, Finding, Liveness};
 use crate::plan::{Range, Topic, request, request_range};
@@ -503,14 +503,10 @@ impl Session {
                     match probe(&venue.profile, self.feed.market(), channel) {
                         Some(endpoint) => {
                             let market = self.feed.market();
-                            let mut request = if endpoint.per_instrument() {
-                                // The newest will do.
-                                request_range(&venue.profile, endpoint, market, channel, &instrument, &Range { limit: Some(5), ..Range::default() })
-                            } else {
-                                request(&venue.profile, endpoint, market, channel, None)
-                            };
-                            request.instrument = Some(instrument);
-                            turn.ask.push((channel, request));
+                            // The newest will do.
+                            let newest = Range { limit: Some(5), ..Range::default() };
+                            let request = request_range(&venue.profile, endpoint, market, channel, &instrument, &newest);
+                            turn.ask.push(Query { channel, request, is_snapshot: false });
                         }
                         None => self.liveness.answered(now, channel, &instrument, None),
                     }
@@ -552,7 +548,8 @@ impl Session {
         if venue.profile.book.snapshot == SnapshotFrom::Rest {
             let market = self.feed.market();
             if let Some(endpoint) = venue.profile.endpoint.iter().find(|e| e.per_instrument() && e.serves(market, Channel::Book)) {
-                turn.ask.push((Channel::Book, request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument))));
+                let request = request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument));
+                turn.ask.push(Query { channel: Channel::Book, request, is_snapshot: true });
             }
             return;
         }
@@ -661,15 +658,13 @@ fn watch(liveness: &mut Liveness, venue: &Venue, market: Market, at: usize, topi
     }
 }
 
-/// The endpoint whose answer tells a quiet channel from a dead one. What only happens now and then cannot be told by it.
+/// The endpoint whose answer tells a quiet channel from a dead one: one instrument's, since a list of thousands is no price for
+/// a question about one of them. What only happens now and then cannot be told by it.
 fn probe(profile: &Profile, market: Market, channel: Channel) -> Option<&Endpoint> {
     if matches!(channel, Channel::Liquidation | Channel::FundingSettled | Channel::Candle(_) | Channel::Instrument) {
         return None;
     }
-    let serving = |e: &&Endpoint| e.serves(market, channel) && !e.history && !e.follow && !e.also;
-    let mut all = profile.endpoint.iter().filter(serving);
-    // One instrument's costs the venue least.
-    all.clone().find(|endpoint| endpoint.per_instrument()).or_else(|| all.next())
+    profile.endpoint.iter().find(|e| e.serves(market, channel) && e.per_instrument() && !e.history && !e.follow && !e.also)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! A [`Client`] decodes with the same decoders as a collector and gives the same facts, with the same ids, as typed
 //! records. It keeps to the venue's budgets by waiting; it does not place orders, and keeps no history. Two clients of
-//! one venue in one process do not know of each other's requests: one is enough, and cheap to clone.
+//! one venue do not know of each other's requests unless they have a state directory in common ([`Client::with_state`]):
+//! one is enough, and cheap to clone.
 
 mod asker;
 mod error;
@@ -26,7 +27,9 @@ pub use error::{ClientError, ClientErrorKind};
 use markets::{MARKETS, Markets, candidates};
 pub use watch::{Watch, WatchError};
 
+use crate::limits::Limits;
 use crate::net::Outside;
+use crate::state::StateDir;
 
 /// Requests of one call that are under way at once.
 const CONCURRENCY: usize = 8;
@@ -84,6 +87,7 @@ pub struct Client {
 struct Inner {
     venue: Venue,
     asker: Asker,
+    state: Option<StateDir>,
     markets: Markets,
     funding: Mutex<FundingState>,
 }
@@ -102,9 +106,24 @@ impl Client {
     /// # Errors
     /// [`ClientErrorKind::Config`] where the system's TLS or resolver cannot be set up.
     pub fn new(venue: Venue) -> Result<Self> {
-        let outside = Outside::real().map_err(|error| ClientError::config(&venue.profile.name, format!("cannot set up the HTTP client: {error}")))?;
-        let asker = Asker::new(venue.clone(), &outside);
-        Ok(Self { inner: Arc::new(Inner { venue, asker, markets: Markets::default(), funding: Mutex::default() }) })
+        Self::open(venue, None)
+    }
+
+    /// A client that shares the venue's budgets and bans with all other clients and collectors that use a state directory,
+    /// in this process, in others and in later ones.
+    ///
+    /// # Errors
+    /// As [`Client::new`], and where the directory cannot be used.
+    pub fn with_state(venue: Venue, state: &StateDir) -> Result<Self> {
+        Self::open(venue, Some(state.unclaimed()))
+    }
+
+    fn open(venue: Venue, state: Option<StateDir>) -> Result<Self> {
+        let name = &venue.profile.name;
+        let outside = Outside::real().map_err(|error| ClientError::config(name, format!("cannot set up the HTTP client: {error}")))?;
+        let limits = Limits::open(&venue.profile, outside.clock, state.as_ref()).map_err(|error| ClientError::config(name, error.to_string()))?;
+        let asker = Asker::new(venue.clone(), &outside, limits);
+        Ok(Self { inner: Arc::new(Inner { venue, asker, state, markets: Markets::default(), funding: Mutex::default() }) })
     }
 
     /// The venue.
@@ -269,7 +288,7 @@ impl Client {
         for symbol in symbols {
             instruments.push(self.instrument(symbol).await?);
         }
-        Watch::start(self.inner.venue.clone(), channel, &instruments, value)
+        Watch::start(self.inner.venue.clone(), self.inner.state.clone(), channel, &instruments, value)
     }
 
     fn config(&self, message: impl Into<String>) -> ClientError {

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::capture::{Tap, Writer};
 use crate::http::Http;
 use crate::ledger::{self, Keeper};
+use crate::limits::Limits;
 use crate::net::Outside;
 use crate::output::{Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
@@ -267,8 +268,9 @@ impl Builder {
         self
     }
 
-    /// What survives the run goes into this directory. If a name was claimed in it, a ledger is kept
-    /// ([`exchange_core::ledger`]), for which each sink is flushed once a minute.
+    /// What survives the run goes into this directory. Bans, and what was spent of the venues' budgets, are shared through
+    /// it with all others that use it. If a name was claimed in it, a ledger is kept ([`exchange_core::ledger`]), for
+    /// which each sink is flushed once a minute.
     #[must_use]
     pub fn state(mut self, state: Option<StateDir>) -> Self {
         self.state = state;
@@ -299,19 +301,21 @@ impl Builder {
                 Some((opened.map_err(|source| StartError::Ledger { path, source })?, names))
             }
         };
+        let open = |venue: &Venue| Limits::open(&venue.profile, outside.clock, self.state.as_ref());
+        let limits: Vec<Limits> = self.venues.iter().map(open).collect::<Result<_, _>>()?;
         let (output, sinks, books) = Output::start(self.sinks, &failed, ledger.as_ref().map(|(_, names)| names.as_slice()), outside.clock);
         let output = Arc::new(output);
         let numbers = Arc::new(Numbers::default());
         let mut venues = Vec::new();
         let mut actors = Vec::new();
-        for venue in self.venues {
+        for (venue, limits) in self.venues.into_iter().zip(limits) {
             let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
             let options = VenueOptions { markets, ..self.options.clone() };
             let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold).with_refills(venue.profile.clone());
             if ledger.is_some() {
                 pipeline.keep_ledger();
             }
-            let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), tap.clone(), outside.clone()));
+            let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), limits, tap.clone(), outside.clone()));
             venues.push(shared.clone());
             actors.push(tokio::spawn(supervise(shared, options, http.clone(), numbers.clone(), stopped.clone())));
         }

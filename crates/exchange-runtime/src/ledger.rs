@@ -152,7 +152,8 @@ mod tests {
         let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(Everything), false, false);
         pipeline.keep_ledger();
         let instrument = Arc::new(Instrument::named(venue.catalog.venue(), Market::Linear, "A", None));
-        let shared = Arc::new(Shared::new(venue, pipeline, Arc::new(output), None, Outside::real().unwrap()));
+        let limits = crate::limits::Limits::open(&venue.profile, clock, None).unwrap();
+        let shared = Arc::new(Shared::new(venue, pipeline, Arc::new(output), limits, None, Outside::real().unwrap()));
         let keeper = Keeper::start(writer, vec![Arc::downgrade(&shared)], books, Duration::from_millis(5), clock);
 
         let read = || read(place.path(), "one", &|_| true, &|_| true).unwrap();

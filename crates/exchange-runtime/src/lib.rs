@@ -14,6 +14,7 @@ mod clock;
 mod collector;
 mod http;
 pub mod ledger;
+mod limits;
 mod net;
 mod output;
 mod shared;

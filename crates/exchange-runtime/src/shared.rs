@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::capture::Tap;
 use crate::clock::Clock;
+use crate::limits::Limits;
 use crate::net::{FailureKind, Outside};
 use crate::output::Output;
 use crate::watchdog::Pulse;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) venue: Venue,
     pub(crate) outside: Outside,
     pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
     pub(crate) tap: Option<Tap>,
     /// Of the venue's actor.
     pub(crate) pulse: Pulse,
@@ -121,12 +123,13 @@ fn refills(venue: &str, channel: &'static str, complete: bool) -> metrics::Count
 }
 
 impl Shared {
-    pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, tap: Option<Tap>, outside: Outside) -> Self {
+    pub(crate) fn new(venue: Venue, pipeline: Pipeline, output: Arc<Output>, limits: Limits, tap: Option<Tap>, outside: Outside) -> Self {
         let meters = Meters::new(&venue.profile.name);
         Self {
             venue,
             clock: outside.clock,
             outside,
+            limits,
             tap,
             pulse: Pulse::default(),
             health: Mutex::default(),

@@ -69,6 +69,12 @@ impl StateDir {
         }
     }
 
+    /// The same directory without the claim, for those who only use what all share.
+    #[must_use]
+    pub fn unclaimed(&self) -> Self {
+        Self { path: self.path.clone(), claim: None }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -143,6 +149,7 @@ mod tests {
         assert_eq!(state.own("ledger").unwrap(), None);
         let state = state.claim("one").unwrap();
         assert_eq!(state.own("ledger").unwrap(), Some(place.path().join("ledger/one")));
+        assert_eq!(state.unclaimed().own("ledger").unwrap(), None);
         assert!(place.path().join("ledger/one").is_dir());
     }
 

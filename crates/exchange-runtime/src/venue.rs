@@ -1,23 +1,23 @@
-//! The venue actor: it owns a venue's budgets, circuits and schedule, asks by HTTP, and starts the connections.
+//! The venue actor: it owns a venue's circuits and schedule, keeps to its limits, asks by HTTP, and starts the connections.
 //!
 //! One task a venue, so that nothing here needs a lock and no venue waits for another. Requests run beside each other;
 //! their answers are decoded here, in the order of their arrival. What there is to ask for follows from the instruments:
 //! when they change, so do the polls and what the connections carry.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use exchange_core::budget::{Budget, Budgets};
+use exchange_core::budget::{Budgets, Class};
 use exchange_core::capture::Capture;
 use exchange_core::circuit::{BackOff, Circuit, State};
 use exchange_core::error::{ErrorKind, Reaction, Refusal};
-use exchange_core::feed::{Reply, Turn};
+use exchange_core::feed::{Query, Reply, Turn};
 use exchange_core::latency::Latency;
 use exchange_core::memo::Memo;
 use exchange_core::pipeline::{Next, Skipped};
 use exchange_core::plan::{Poll, requests};
-use exchange_core::profile::{Endpoint, Limit, Profile, Surface};
+use exchange_core::profile::{Endpoint, Limit};
 use exchange_core::refill::Outcome;
 use exchange_core::roster::Departed;
 use exchange_core::session;
@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
+use crate::limits::Limits;
 use crate::net::{Failure, FailureKind};
 use crate::shared::{Numbers, Shared, stopped};
 use crate::watchdog::TURN;
@@ -59,7 +60,7 @@ enum Purpose {
     /// A poll of the plan, by its key.
     Poll(String),
     /// What a connection wants to know of a channel of an instrument: a snapshot for its book, or whether it is stale.
-    Ask(Channel, Arc<Instrument>, mpsc::UnboundedSender<Answered>),
+    Ask(Channel, Arc<Instrument>, Class, mpsc::UnboundedSender<Answered>),
     /// A stream missed something of a channel of an instrument.
     Refill(Channel, Arc<Instrument>),
 }
@@ -107,6 +108,11 @@ impl Scheduled {
         }
     }
 
+    /// Many small requests are no more urgent than anything else, whatever they are for.
+    fn class(&self) -> Class {
+        if self.poll.sweep { Class::Rest } else { Class::of(&self.poll.channels) }
+    }
+
     /// Whether it will not be asked again.
     fn is_over(&self, once: bool) -> bool {
         self.dropped || (once && self.done)
@@ -118,7 +124,6 @@ pub(crate) struct VenueActor {
     options: VenueOptions,
     http: Http,
     feeds: BTreeMap<Market, Feed>,
-    budgets: Budgets,
     sweeps: Budgets,
     circuits: BTreeMap<String, Circuit>,
     /// By endpoint, as the circuits.
@@ -132,7 +137,6 @@ pub(crate) struct VenueActor {
     refilling: usize,
     refill_pauses: BackOff,
     connections: JoinSet<()>,
-    connects: BTreeMap<Market, Arc<Mutex<Budget>>>,
     numbers: Arc<Numbers>,
     spread: Spread,
     /// What each connection carries: the other end is the connection's.
@@ -143,6 +147,8 @@ pub(crate) struct VenueActor {
     ask: mpsc::UnboundedSender<Ask>,
     stop: watch::Receiver<bool>,
     asleep_until: Time,
+    /// What was told of each host: until when it is shut.
+    bans: BTreeMap<String, Option<Time>>,
     rng: fastrand::Rng,
     turn: Turn,
 }
@@ -154,9 +160,9 @@ impl VenueActor {
         let slice = |(name, limit): (&String, &Limit)| {
             (name.clone(), Limit { budget: (limit.budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window: limit.window / SWEEP_SLICES, ..limit.clone() })
         };
+        shared.limits.look_up(&options.markets);
         let mut actor = Self {
             feeds: options.markets.iter().map(|market| (*market, Feed::new(shared.venue.clone(), *market))).collect(),
-            budgets: Budgets::new(profile.limits.clone()),
             sweeps: Budgets::new(profile.limits.iter().map(slice).collect()),
             circuits: BTreeMap::new(),
             latencies: BTreeMap::new(),
@@ -168,7 +174,6 @@ impl VenueActor {
             refilling: 0,
             refill_pauses: BackOff::new(RETRY.0, RETRY.1, shared.outside.seed ^ seed_of("refill"), Instant::now().into_std()),
             connections: JoinSet::new(),
-            connects: connects(&profile),
             numbers,
             spread: Spread::default(),
             lines: HashMap::new(),
@@ -178,6 +183,7 @@ impl VenueActor {
             ask,
             stop,
             asleep_until: Time::EPOCH,
+            bans: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(shared.outside.seed ^ seed_of(shared.name())),
             turn: Turn::default(),
             shared,
@@ -190,6 +196,7 @@ impl VenueActor {
 
     /// Runs until everything asked for was done (`--once`) or until the end.
     pub(crate) async fn run(mut self) {
+        self.tell_bans();
         loop {
             let wake = self.launch().await;
             if self.options.once && self.is_done() {
@@ -209,8 +216,10 @@ impl VenueActor {
                     }
                 }
                 Some(ask) = self.asks.recv() => {
-                    if let Some(instrument) = ask.request.instrument.clone() {
-                        self.urgent.push_back((Purpose::Ask(ask.channel, instrument, ask.answer), ask.request, false));
+                    let Query { channel, request, is_snapshot } = ask.query;
+                    if let Some(instrument) = request.instrument.clone() {
+                        let class = if is_snapshot { Class::Snapshot } else { Class::Backfill };
+                        self.urgent.push_back((Purpose::Ask(channel, instrument, class, ask.answer), request, false));
                     }
                 }
                 Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
@@ -311,7 +320,6 @@ impl VenueActor {
     }
 
     fn connect(&mut self, market: Market, line: LineId, ws_path: &str, topics: Vec<Topic>) {
-        let Some(connects) = self.connects.get(&market).cloned() else { return };
         let host = self.shared.venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
         let (carried, topics) = watch::channel(topics);
         self.lines.insert(line, carried);
@@ -321,7 +329,6 @@ impl VenueActor {
             url: format!("{host}{ws_path}"),
             topics,
             numbers: self.numbers.clone(),
-            connects,
             asks: self.ask.clone(),
             stop: self.stop.clone(),
             seed: self.rng.u64(..),
@@ -336,53 +343,24 @@ impl VenueActor {
             return Some(self.asleep_until);
         }
         let mut wake: Option<Time> = None;
-        let later = |wake: &mut Option<Time>, at: Time| *wake = Some(wake.map_or(at, |wake| wake.min(at)));
-        // What a book waits for goes first.
-        let mut waiting = VecDeque::new();
-        while let Some((purpose, request, page)) = self.urgent.pop_front() {
-            if self.running.len() >= CONCURRENCY {
-                waiting.push_back((purpose, request, page));
-                continue;
+        let mut later = |at: Option<Time>| wake = [wake, at].into_iter().flatten().min();
+        let mut short = Short::default();
+        for class in Class::ALL {
+            later(self.launch_urgent(now, class, &mut short));
+            later(self.launch_due(now, class, &mut short));
+            if class == Class::Rest {
+                later(self.launch_sweeps(now, &mut short));
             }
-            match self.may_ask(now, &request) {
-                Ok(()) => self.ask(purpose, request, page),
-                Err(at) => {
-                    later(&mut wake, at);
-                    waiting.push_back((purpose, request, page));
-                }
+            if class == Class::Backfill {
+                later(self.launch_refills(now, &mut short).await);
             }
-        }
-        self.urgent = waiting;
-        let due: Vec<(Time, String)> = self
-            .schedule
-            .iter()
-            .filter(|(_, s)| !s.poll.sweep && s.running == 0 && !s.is_over(self.options.once))
-            .map(|(key, s)| (s.due, key.clone()))
-            .collect();
-        for (at, key) in due {
-            let Some(scheduled) = self.schedule.get(&key) else { continue };
-            if at > now || self.running.len() >= CONCURRENCY {
-                later(&mut wake, at.max(now));
-                continue;
-            }
-            let request = scheduled.poll.request.clone();
-            match self.may_ask(now, &request) {
-                Ok(()) => self.start(now, &key),
-                Err(at) => later(&mut wake, at),
-            }
-        }
-        if let Some(at) = self.launch_refills(now).await {
-            later(&mut wake, at);
-        }
-        if let Some(at) = self.launch_sweeps(now) {
-            later(&mut wake, at);
         }
         // With all places taken, the next answer wakes us.
         wake.filter(|_| self.running.len() < CONCURRENCY)
     }
 
     /// Asks for what was missed: behind everything that is due, and out of the sweeps' part of the budgets.
-    async fn launch_refills(&mut self, now: Time) -> Option<Time> {
+    async fn launch_refills(&mut self, now: Time, short: &mut Short) -> Option<Time> {
         let mut earliest: Option<Time> = None;
         for _ in 0..REFILLS_LOOKED_AT {
             if self.running.len() >= CONCURRENCY || self.refilling >= REFILLING {
@@ -399,7 +377,7 @@ impl VenueActor {
                 Next::Ask(channel, instrument, request) => (channel, instrument, request),
             };
             let spent = self.sweeps.get(&request.limit).map_or(Ok(()), |budget| budget.spend(now, request.cost));
-            let refused = spent.and_then(|()| self.may_ask(now, &request)).err();
+            let refused = spent.and_then(|()| self.may_ask(now, &request, Class::Backfill, short)).err();
             self.shared.pipeline().refill_asked(channel, &instrument, refused);
             match refused {
                 Some(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
@@ -409,7 +387,49 @@ impl VenueActor {
         earliest.or(Some(now))
     }
 
-    fn launch_sweeps(&mut self, now: Time) -> Option<Time> {
+    /// Asks what connections and further pages wait for.
+    fn launch_urgent(&mut self, now: Time, class: Class, short: &mut Short) -> Option<Time> {
+        let mut wake: Option<Time> = None;
+        for _ in 0..self.urgent.len() {
+            let Some((purpose, request, page)) = self.urgent.pop_front() else { break };
+            if self.running.len() < CONCURRENCY && self.class(&purpose) == class {
+                match self.may_ask(now, &request, class, short) {
+                    Ok(()) => {
+                        self.ask(purpose, request, page);
+                        continue;
+                    }
+                    Err(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
+                }
+            }
+            // Once around, and the order is as before.
+            self.urgent.push_back((purpose, request, page));
+        }
+        wake
+    }
+
+    fn launch_due(&mut self, now: Time, class: Class, short: &mut Short) -> Option<Time> {
+        let is_due = |s: &Scheduled| !s.poll.sweep && s.running == 0 && !s.is_over(self.options.once) && s.class() == class;
+        let due: Vec<(Time, String)> = self.schedule.iter().filter(|(_, s)| is_due(s)).map(|(key, s)| (s.due, key.clone())).collect();
+        let mut wake: Option<Time> = None;
+        for (due, key) in due {
+            let Some(scheduled) = self.schedule.get(&key) else { continue };
+            let mut at = due.max(now);
+            if due <= now && self.running.len() < CONCURRENCY {
+                let request = scheduled.poll.request.clone();
+                match self.may_ask(now, &request, class, short) {
+                    Ok(()) => {
+                        self.start(now, &key);
+                        continue;
+                    }
+                    Err(refused) => at = refused,
+                }
+            }
+            wake = Some(wake.map_or(at, |wake| wake.min(at)));
+        }
+        wake
+    }
+
+    fn launch_sweeps(&mut self, now: Time, short: &mut Short) -> Option<Time> {
         for _ in 0..self.sweep.len() {
             if self.running.len() >= CONCURRENCY || (self.sweeping >= SWEEPING && !self.options.once) {
                 return None;
@@ -434,7 +454,7 @@ impl VenueActor {
             {
                 return Some(at);
             }
-            if let Err(at) = self.may_ask(now, &request) {
+            if let Err(at) = self.may_ask(now, &request, Class::Rest, short) {
                 return Some(at);
             }
             self.sweep.rotate_left(1);
@@ -443,17 +463,24 @@ impl VenueActor {
         None
     }
 
+    /// How urgent a request is.
+    fn class(&self, purpose: &Purpose) -> Class {
+        match purpose {
+            Purpose::Ask(_, _, class, _) => *class,
+            Purpose::Refill(..) => Class::Backfill,
+            Purpose::Poll(key) => self.schedule.get(key).map_or(Class::Rest, Scheduled::class),
+        }
+    }
+
     /// Whether the circuit and the budget let a request through; if so, its cost is spent.
-    fn may_ask(&mut self, now: Time, request: &Request) -> Result<(), Time> {
+    fn may_ask(&mut self, now: Time, request: &Request, class: Class, short: &mut Short) -> Result<(), Time> {
         let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
         if let State::Open(until) = circuit.state()
             && now < until
         {
             return Err(until);
         }
-        if let Some(budget) = self.budgets.get(&request.limit) {
-            budget.spend(now, request.cost)?;
-        }
+        short.spend(&self.shared.limits, request, class)?;
         circuit.call(now)
     }
 
@@ -502,7 +529,7 @@ impl VenueActor {
         let mut skipped = 0;
         let outcome = match result {
             Ok(answer) => {
-                self.measure(&request, &answer, now);
+                self.measure(&request, &answer);
                 let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
                 decoded.map(|records| skipped = records)
             }
@@ -514,7 +541,7 @@ impl VenueActor {
         };
         self.count(&request, outcome.as_ref().err().map(|refusal| refusal.kind));
         let answer = match (&purpose, &outcome) {
-            (Purpose::Ask(channel, instrument, _), Ok(())) => session::Answer::given(&turn.events, *channel, instrument),
+            (Purpose::Ask(channel, instrument, ..), Ok(())) => session::Answer::given(&turn.events, *channel, instrument),
             (_, Err(refusal)) if refusal.kind == ErrorKind::Rejected => session::Answer::Refused,
             _ => session::Answer::Failed,
         };
@@ -550,7 +577,7 @@ impl VenueActor {
         self.turn = turn;
         match (outcome, purpose) {
             (Ok(()), Purpose::Poll(key)) => self.polled(now, &request, &key).await,
-            (outcome, Purpose::Ask(channel, instrument, sender)) => {
+            (outcome, Purpose::Ask(channel, instrument, _, sender)) => {
                 match outcome {
                     Ok(()) => self.succeeded(&request),
                     Err(refusal) => drop(self.react(now, &request, &refusal)),
@@ -628,15 +655,11 @@ impl VenueActor {
         Ok(unchanged)
     }
 
-    fn measure(&mut self, request: &Request, answer: &Answer, now: Time) {
+    fn measure(&mut self, request: &Request, answer: &Answer) {
         let labels = [("venue", self.shared.name().to_owned()), ("endpoint", request.endpoint.clone())];
         metrics::histogram!("collector_http_request_duration_seconds", &labels).record(answer.took.as_secs_f64());
         self.latencies.entry(request.endpoint.clone()).or_default().observe(answer.took);
-        if let (Some(used), Some(budget)) = (answer.used, self.budgets.get(&request.limit)) {
-            budget.observe(now, used);
-        }
-        if let Some(budget) = self.budgets.get(&request.limit) {
-            let (used, _) = budget.usage(now);
+        if let Some(used) = self.shared.limits.used(&request.limit, answer.used) {
             #[expect(clippy::cast_precision_loss, reason = "a gauge")]
             metrics::gauge!("collector_limit_used", "venue" => self.shared.name().to_owned(), "limit" => request.limit.clone()).set(used as f64);
         }
@@ -718,7 +741,7 @@ impl VenueActor {
     fn react(&mut self, now: Time, request: &Request, refusal: &Refusal) -> Option<Time> {
         let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
         let wall = self.shared.clock.wall();
-        let until = |default: Duration| now + refusal.until.map_or(default, |until| until.since(wall));
+        let pause = |default: Duration| refusal.until.map_or(default, |until| until.since(wall));
         let retry_at = match refusal.kind.reaction() {
             Reaction::BackOff => {
                 circuit.failure(now);
@@ -726,16 +749,11 @@ impl VenueActor {
             }
             Reaction::Wait(default) => {
                 circuit.neutral();
-                let until = until(default);
-                if let Some(budget) = self.budgets.get(&request.limit) {
-                    budget.block(until);
-                }
-                Some(until)
+                Some(self.shared.limits.block(&request.limit, pause(default)))
             }
             Reaction::Sleep(default) => {
                 circuit.neutral();
-                self.asleep_until = self.asleep_until.max(until(default));
-                Some(self.asleep_until)
+                Some(self.shared.limits.ban(request, pause(default)))
             }
             Reaction::Stop => {
                 circuit.neutral();
@@ -758,7 +776,30 @@ impl VenueActor {
         retry_at
     }
 
-    fn tell_health(&self) {
+    /// Makes known which hosts are shut, by whomever that was found out.
+    fn tell_bans(&mut self) {
+        for (host, until) in self.shared.limits.bans() {
+            // What is left is measured anew each time, and may differ by a moment.
+            let is_news = self.bans.get(&host).is_none_or(|told| match (told, until) {
+                (Some(told), Some(until)) => until.since(*told).max(told.since(until)) >= Duration::from_secs(1),
+                (told, until) => told.is_some() != until.is_some(),
+            });
+            if !is_news {
+                continue;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+            let seconds = until.map_or(0.0, |until| until.micros() as f64 / 1e6);
+            metrics::gauge!("collector_banned_until_seconds", "venue" => self.shared.name().to_owned(), "host" => host.clone()).set(seconds);
+            if let Some(until) = until {
+                tracing::warn!(venue = self.shared.name(), host, "nothing is asked of this host until {until}");
+            }
+            self.shared.problem(&host, until.map(|until| format!("nothing is asked of it until {until}")));
+            self.bans.insert(host, until);
+        }
+    }
+
+    fn tell_health(&mut self) {
+        self.tell_bans();
         let mut health = self.shared.health();
         for (endpoint, circuit) in &self.circuits {
             let state = circuit.state();
@@ -777,6 +818,27 @@ impl VenueActor {
     }
 }
 
+/// What was refused within one round of asking, so that nothing less urgent takes what is waited for, and nothing is looked
+/// up twice.
+#[derive(Default)]
+struct Short(BTreeMap<String, (Class, Time)>);
+
+impl Short {
+    fn spend(&mut self, limits: &Limits, request: &Request, class: Class) -> Result<(), Time> {
+        if let Some((refused, at)) = self.0.get(&request.limit)
+            && class.waits_for(*refused)
+        {
+            return Err(*at);
+        }
+        limits.spend(request, class).inspect_err(|at| {
+            // That its host is shut says nothing of another host's requests for the same limit.
+            if limits.banned_until(request).is_none() {
+                self.0.insert(request.limit.clone(), (class, *at));
+            }
+        })
+    }
+}
+
 /// Whether another poll is there for what this one's answer holds besides: of two sources of one field, one a little
 /// behind the other, each answer would contradict the last. (Not so of instruments: whichever answer has news of one.)
 fn is_anothers<'p>(event: &Event, own: &Poll, mut others: impl Iterator<Item = (&'p [Market], &'p Poll)>) -> bool {
@@ -787,14 +849,6 @@ fn is_anothers<'p>(event: &Event, own: &Poll, mut others: impl Iterator<Item = (
 /// A number for a name: venues shall not move in step with each other either.
 fn seed_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// How many connections may be opened, on each surface: one budget for all that say nothing of their own.
-fn connects(profile: &Profile) -> BTreeMap<Market, Arc<Mutex<Budget>>> {
-    let budget = |limit: &Limit| Arc::new(Mutex::new(Budget::new(limit)));
-    let common = budget(&profile.ws.connects);
-    let own = |surface: &Surface| surface.ws_policy.connects.as_ref().map_or_else(|| common.clone(), budget);
-    profile.markets.iter().map(|(market, surface)| (*market, own(surface))).collect()
 }
 
 /// What a request's failure is called in the venue's health: one for all instruments of an endpoint.

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use exchange_core::budget::Budget;
 use exchange_core::capture::Capture;
 use exchange_core::circuit::BackOff;
-use exchange_core::feed::Turn;
+use exchange_core::feed::{Query, Turn};
 use exchange_core::session::{Answer, Close, Happened};
-use exchange_core::{Channel, Event, Instrument, Market, Request, Session, Topic};
+use exchange_core::{Channel, Event, Instrument, Market, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -25,8 +24,7 @@ const STABLE: Duration = Duration::from_mins(1);
 const FRAMES_PER_BATCH: usize = 256;
 /// What a connection wants asked by HTTP.
 pub(crate) struct Ask {
-    pub(crate) channel: Channel,
-    pub(crate) request: Request,
+    pub(crate) query: Query,
     pub(crate) answer: mpsc::UnboundedSender<Answered>,
 }
 
@@ -45,7 +43,6 @@ pub(crate) struct Connection {
     /// What it carries, as it is now. When the other end is gone, so is what this connection is for.
     pub(crate) topics: watch::Receiver<Vec<Topic>>,
     pub(crate) numbers: Arc<Numbers>,
-    pub(crate) connects: Arc<Mutex<Budget>>,
     pub(crate) asks: mpsc::UnboundedSender<Ask>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) seed: u64,
@@ -136,9 +133,7 @@ impl Connection {
             if *self.stop.borrow() || self.topics.has_changed().is_err() {
                 return false;
             }
-            let now = self.shared.clock.now();
-            let spent = self.connects.lock().unwrap_or_else(PoisonError::into_inner).spend(now, 1);
-            let Err(at) = spent else { return true };
+            let Err(at) = self.shared.limits.connect(self.market, &self.url) else { return true };
             tokio::select! {
                 () = tokio::time::sleep(self.shared.clock.until(at)) => {}
                 () = stopped(&mut stop) => return false,
@@ -358,9 +353,9 @@ impl Connection {
     }
 
     async fn carry_out(&self, turn: &mut Turn, socket: &mut Box<dyn Socket>, answer: &mpsc::UnboundedSender<Answered>) -> Result<(), WsError> {
-        for (channel, request) in turn.ask.drain(..) {
+        for query in turn.ask.drain(..) {
             // The actor outlives its connections; when it ends, so does everything.
-            drop(self.asks.send(Ask { channel, request, answer: answer.clone() }));
+            drop(self.asks.send(Ask { query, answer: answer.clone() }));
         }
         if !turn.send.is_empty() {
             for frame in turn.send.drain(..) {

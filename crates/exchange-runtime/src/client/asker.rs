@@ -1,10 +1,10 @@
 //! Asking a venue by HTTP on a caller's behalf: within the budgets, patiently where that helps, to the last page.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use exchange_core::budget::Budgets;
+use exchange_core::budget::Class;
 use exchange_core::circuit::BackOff;
 use exchange_core::error::{Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
@@ -13,6 +13,7 @@ use exchange_core::{ErrorKind, Event, Feed, Request, Sealer, Time, Venue};
 use super::error::ClientError;
 use crate::clock::Clock;
 use crate::http::Http;
+use crate::limits::Limits;
 use crate::net::Outside;
 
 /// How long a request may take.
@@ -26,27 +27,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// No list has so many pages. (Bybit's longest has three.)
 const MOST_PAGES: usize = 100;
 
-/// What is known of how much the venue will take.
-#[derive(Debug, Default)]
-struct Limits {
-    budgets: Budgets,
-    /// Until when which budget (or all of them) is not to be drawn on, and why: longer than a caller should be kept
-    /// waiting.
-    shut: BTreeMap<Option<String>, (Time, Refusal)>,
-}
-
 /// Asks one venue.
 pub(super) struct Asker {
     venue: Venue,
     http: Http,
     clock: Clock,
-    limits: Mutex<Limits>,
+    limits: Limits,
+    /// Until when which limit or host is not to be asked, and why: longer than a caller should be kept waiting.
+    shut: Mutex<BTreeMap<String, (Time, Refusal)>>,
 }
 
 impl Asker {
-    pub(super) fn new(venue: Venue, outside: &Outside) -> Self {
-        let budgets = Budgets::new(venue.profile.limits.clone());
-        Self { venue, http: Http::new(outside), clock: outside.clock, limits: Mutex::new(Limits { budgets, shut: BTreeMap::new() }) }
+    pub(super) fn new(venue: Venue, outside: &Outside, limits: Limits) -> Self {
+        Self { venue, http: Http::new(outside), clock: outside.clock, limits, shut: Mutex::default() }
     }
 
     /// The events of an answer, all its pages together, sealed.
@@ -77,10 +70,6 @@ impl Asker {
         &self.venue.profile.name
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// One answer. What may pass by itself is tried again.
     async fn ask_page(&self, feed: &mut Feed, request: &Request) -> Result<Turn, ClientError> {
         let mut pauses = BackOff::new(RETRY.0, RETRY.1, fastrand::u64(..), Instant::now());
@@ -102,8 +91,8 @@ impl Asker {
         let request = &request.at(self.clock.wall());
         let answer = self.http.send(profile, request, REQUEST_TIMEOUT).await;
         let answer = answer.map_err(|failure| Refusal { kind: ErrorKind::Transient, message: failure.message, until: None })?;
-        if let (Some(used), Some(budget)) = (answer.used, self.limits().budgets.get(&request.limit)) {
-            budget.observe(self.clock.now(), used);
+        if answer.used.is_some() {
+            self.limits.used(&request.limit, answer.used);
         }
         let reply = Reply {
             method: request.method,
@@ -121,40 +110,44 @@ impl Asker {
     /// not asked at all.
     async fn wait_for_room(&self, request: &Request) -> Result<(), ClientError> {
         loop {
-            let at = {
-                let now = self.clock.now();
-                let mut limits = self.limits();
-                let shut = [None, Some(request.limit.clone())].into_iter().find_map(|name| limits.shut.get(&name).filter(|(until, _)| now < *until));
-                if let Some((_, refusal)) = shut {
-                    return Err(ClientError::refused(self.name(), refusal));
-                }
-                let Some(budget) = limits.budgets.get(&request.limit) else { return Ok(()) };
-                let Err(at) = budget.spend(now, request.cost) else { return Ok(()) };
-                at
-            };
-            tokio::time::sleep(self.clock.until(at)).await;
+            if let Some(refusal) = self.shut(request) {
+                return Err(ClientError::refused(self.name(), &refusal));
+            }
+            let Err(at) = self.limits.spend(request, Class::Rest) else { return Ok(()) };
+            if self.shut(request).is_none() {
+                tokio::time::sleep(self.clock.until(at)).await;
+            }
         }
+    }
+
+    /// Why a request is not made now, nor soon.
+    fn shut(&self, request: &Request) -> Option<Refusal> {
+        let host = self.limits.host_of(request);
+        let now = self.clock.now();
+        let known = {
+            let shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+            [&host, &request.limit].into_iter().find_map(|name| shut.get(name).filter(|(until, _)| now < *until).map(|(_, refusal)| refusal.clone()))
+        };
+        known.or_else(|| {
+            // Another process was told so, or an earlier one.
+            let until = self.limits.banned_until(request).filter(|until| until.since(self.clock.wall()) > PATIENCE)?;
+            Some(Refusal { kind: ErrorKind::Banned, message: format!("{host} wants to be left alone"), until: Some(until) })
+        })
     }
 
     /// Does what the one table of reactions says; how long to wait before the next attempt, if another one may help.
     fn react(&self, request: &Request, refusal: &Refusal, pauses: &mut BackOff) -> Option<Duration> {
         let wall = self.clock.wall();
         let pause = |default: Duration| refusal.until.map_or(default, |until| until.since(wall));
-        let (limit, pause) = match refusal.kind.reaction() {
+        let (name, pause, until) = match refusal.kind.reaction() {
             Reaction::BackOff => return Some(pauses.next_pause()),
-            Reaction::Wait(default) => (Some(&request.limit), pause(default)),
-            Reaction::Sleep(default) => (None, pause(default)),
+            Reaction::Wait(default) => (request.limit.clone(), pause(default), self.limits.block(&request.limit, pause(default))),
+            Reaction::Sleep(default) => (self.limits.host_of(request), pause(default), self.limits.ban(request, pause(default))),
             Reaction::Stop | Reaction::Drop | Reaction::GoOn => return None,
         };
-        let until = self.clock.now() + pause;
-        let mut limits = self.limits();
-        let Limits { budgets, shut } = &mut *limits;
-        match limit {
-            Some(limit) => budgets.get(limit).into_iter().for_each(|budget| budget.block(until)),
-            None => budgets.block(until),
-        }
         if pause > PATIENCE {
-            shut.insert(limit.cloned(), (until, Refusal { until: Some(wall + pause), ..refusal.clone() }));
+            let refusal = Refusal { until: Some(wall + pause), ..refusal.clone() };
+            self.shut.lock().unwrap_or_else(PoisonError::into_inner).insert(name, (until, refusal));
         }
         // The blocked budget is what makes the next attempt wait.
         (pause <= PATIENCE).then_some(Duration::ZERO)

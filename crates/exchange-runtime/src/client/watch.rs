@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::Record;
 use super::error::ClientError;
 use crate::collector::{Collector, VenueStatus, unserved};
+use crate::state::StateDir;
 
 /// Batches that wait for a caller. What waits beyond that waits in the collector's own queue, which is bounded, too.
 const WAITING: usize = 64;
@@ -53,7 +54,13 @@ pub enum WatchError {
 
 impl<T> Watch<T> {
     /// Starts to collect `channel` of some instruments.
-    pub(super) fn start(venue: Venue, channel: Channel, instruments: &[Arc<Instrument>], value: fn(&Body) -> Option<T>) -> Result<Self, ClientError> {
+    pub(super) fn start(
+        venue: Venue,
+        state: Option<StateDir>,
+        channel: Channel,
+        instruments: &[Arc<Instrument>],
+        value: fn(&Body) -> Option<T>,
+    ) -> Result<Self, ClientError> {
         let name = venue.profile.name.clone();
         let wanted: HashSet<(Market, Box<str>)> = instruments.iter().map(|instrument| (instrument.market, instrument.venue_symbol.clone())).collect();
         if wanted.is_empty() {
@@ -76,6 +83,7 @@ impl<T> Watch<T> {
             .fold(true)
             .choose(Arc::new(chosen))
             .sink(Box::new(Caller { sender }))
+            .state(state)
             .start()
             .map_err(|error| ClientError::config(&name, error.to_string()))?;
         Ok(Self { batches, current: (Arc::default(), 0), value, collector })
