@@ -109,6 +109,8 @@ impl Asked {
         }
         let mut track = Track::new(channel, event.instrument.clone());
         track.note(event);
+        // Of most instruments there is one; thousands have none to spare.
+        self.tracks.reserve_exact(1);
         self.tracks.push(track);
         false
     }

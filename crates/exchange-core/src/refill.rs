@@ -31,7 +31,7 @@ use crate::profile::{Endpoint, Profile};
 use crate::time::Time;
 
 /// Records of an instrument that are remembered by their names.
-const RECENT: usize = 32;
+const RECENT: usize = 16;
 /// A hole begins so long before the last known record: venues do not always tell records in their order.
 const MARGIN: Duration = Duration::from_secs(1);
 /// And ends so long behind the stream's first new one.
