@@ -17,6 +17,8 @@ pub struct Config {
     pub symbols: usize,
     /// Market updates a second, over all venues together.
     pub rate: f64,
+    /// How often the market moves on.
+    pub tick: Duration,
     /// The same seed gives the same market.
     pub seed: u64,
     /// How long each HTTP answer takes, besides what it takes anyway.
@@ -47,6 +49,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             symbols: 200,
             rate: 1000.0,
+            tick: Duration::from_millis(4),
             seed: 1,
             latency: Duration::ZERO,
             faults: None,
@@ -116,6 +119,9 @@ impl Config {
         }
         if !(self.rate.is_finite() && self.rate >= 0.0) {
             return Err(Error::Setting(format!("a rate of {} is not possible", self.rate)));
+        }
+        if self.tick.is_zero() {
+            return Err(Error::Setting("a market has to stand still now and then: the tick is not 0".into()));
         }
         if !(1..=10_000).contains(&self.symbols) {
             return Err(Error::Setting(format!("{} symbols a market are not possible (1 to 10000)", self.symbols)));

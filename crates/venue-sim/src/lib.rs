@@ -21,9 +21,11 @@ mod binance;
 mod body;
 mod book;
 mod bybit;
+mod clock;
 mod config;
 pub mod faults;
 mod hub;
+mod inside;
 mod line;
 mod listing;
 mod market;
@@ -37,6 +39,7 @@ mod wire;
 mod world;
 
 pub use config::{Config, Error};
+pub use inside::{Door, Inside};
 pub use server::{Counters, Handle, Summary, start};
 
 /// The venues that have a seeded market.

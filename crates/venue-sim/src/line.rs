@@ -1,4 +1,4 @@
-//! A client's TCP connection, which can be made to fall silent or to break under whoever writes to it.
+//! A client's connection, which can be made to fall silent or to break under whoever writes to it.
 //!
 //! A library answers pings by itself and ends a connection in good order. A venue on a bad day does neither.
 
@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 const IN_ORDER: u8 = 0;
 const MUTE: u8 = 1;
@@ -22,10 +23,10 @@ const BROKEN: u8 = 2;
 pub(crate) struct Lines(pub(crate) TcpListener);
 
 impl Listener for Lines {
-    type Io = Line;
+    type Io = Line<TcpStream>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Line, SocketAddr) {
+    async fn accept(&mut self) -> (Line<TcpStream>, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
         // Without it, what is sent in bulk waits for the client's system to acknowledge; with a socket that is gone already, it does not matter.
         stream.set_nodelay(true).ok();
@@ -37,9 +38,29 @@ impl Listener for Lines {
     }
 }
 
+/// Where connections come in from the same process.
+pub(crate) struct Pipes(pub(crate) UnboundedReceiver<DuplexStream>);
+
+impl Listener for Pipes {
+    type Io = Line<DuplexStream>;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (Line<DuplexStream>, ()) {
+        match self.0.recv().await {
+            Some(stream) => (Line { stream, hold: Hold::default() }, ()),
+            // Nobody is left who could come.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A connection.
-pub(crate) struct Line {
-    stream: TcpStream,
+pub(crate) struct Line<S> {
+    stream: S,
     hold: Hold,
 }
 
@@ -65,7 +86,13 @@ impl Connected<IncomingStream<'_, Lines>> for Hold {
     }
 }
 
-impl Line {
+impl Connected<IncomingStream<'_, Pipes>> for Hold {
+    fn connect_info(stream: IncomingStream<'_, Pipes>) -> Self {
+        stream.io().hold.clone()
+    }
+}
+
+impl<S> Line<S> {
     /// What became of a write without the stream, if it is held.
     fn held(&self, bytes: usize) -> Option<Poll<Result<usize>>> {
         match self.hold.0.load(Ordering::Relaxed) {
@@ -76,13 +103,13 @@ impl Line {
     }
 }
 
-impl AsyncRead for Line {
+impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Line {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         self.held(bytes.len()).unwrap_or_else(|| Pin::new(&mut self.stream).poll_write(context, bytes))
     }

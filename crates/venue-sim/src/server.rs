@@ -8,19 +8,22 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::serve::{IncomingStream, Listener};
 use bytes::Bytes;
-use exchange_core::{Market, Time};
+use exchange_core::Market;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::body;
+use crate::clock::Wall;
 use crate::config::{Config, Error};
 use crate::faults::{BodyFault, Faults, OpeningFault, Refusal, RequestFault};
 use crate::hub::Queue;
@@ -31,20 +34,12 @@ use crate::truth::{Truth, Writer};
 use crate::wire::{self, ALL, Wire};
 use crate::world::World;
 
-/// How often the market moves on.
-const TICK: Duration = Duration::from_millis(4);
 /// Pushes that may wait for one connection before the market waits for it.
 const WAITING: usize = 8192;
 /// How long the market waits for a connection that reads nothing before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A body that a client may send.
 const MOST_BYTES: usize = 1 << 20;
-
-/// The wall's clock.
-pub(crate) fn wall() -> Time {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
 
 /// Where answers come from.
 pub(crate) enum Source {
@@ -58,12 +53,15 @@ pub(crate) enum Source {
 pub(crate) struct App {
     pub(crate) source: Source,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) wall: Wall,
     /// From which the times of faults count.
     started: Instant,
     pub(crate) truth: Truth,
     pub(crate) limits: bool,
     latency: Duration,
-    rate: f64,
+    /// Updates a second.
+    rate: Mutex<f64>,
+    tick: Duration,
     duration: Option<Duration>,
     requests: Mutex<BTreeMap<String, u64>>,
     pub(crate) open: AtomicUsize,
@@ -74,6 +72,53 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// What a configuration asks for, and who is told when the market stands still.
+    pub(crate) fn new(
+        config: &Config,
+        source: Source,
+        faults: Arc<Faults>,
+        wall: Wall,
+        truth: Truth,
+        stop: watch::Receiver<bool>,
+    ) -> (Self, watch::Receiver<bool>) {
+        let (still, stands) = watch::channel(false);
+        let app = Self {
+            source,
+            faults,
+            wall,
+            started: Instant::now(),
+            truth,
+            limits: config.limits,
+            latency: config.latency,
+            rate: Mutex::new(config.rate),
+            tick: config.tick,
+            duration: config.duration,
+            requests: Mutex::default(),
+            open: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+            stop,
+            still,
+        };
+        (app, stands)
+    }
+
+    /// Updates a second.
+    pub(crate) fn rate(&self) -> MutexGuard<'_, f64> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What happened so far.
+    pub(crate) fn counters(&self) -> Counters {
+        let (updates, served) = self.world().map(|world| (world.updates, world.hub.served)).unwrap_or_default();
+        Counters {
+            requests: self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            connections: self.open.load(Ordering::Relaxed),
+            opened: self.opened.load(Ordering::Relaxed),
+            updates,
+            served,
+        }
+    }
+
     /// The market as it is now, if there is one.
     pub(crate) fn world(&self) -> Option<MutexGuard<'_, World>> {
         match &self.source {
@@ -138,7 +183,7 @@ pub fn start(config: &Config) -> Result<Handle, Error> {
     config.check()?;
     let faults = Arc::new(config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?);
     let (source, venues) = if config.play.is_empty() {
-        (Source::Market(Box::new(Mutex::new(World::new(config, faults.clone(), wall())?))), config.venues.clone())
+        (Source::Market(Box::new(Mutex::new(World::new(config, faults.clone(), Wall::System, config.truth.is_some())?))), config.venues.clone())
     } else if config.truth.is_some() {
         return Err(Error::Setting("captures have no truth besides themselves".into()));
     } else if faults.of_markets() {
@@ -157,28 +202,18 @@ pub fn start(config: &Config) -> Result<Handle, Error> {
         None => (Truth::default(), None),
     };
     let (stop, stopped) = watch::channel(false);
-    let (still, stands) = watch::channel(false);
-    // The truth's way in goes to the thread's tasks alone, so that it ends with them.
-    let app = Arc::new(App {
-        source,
-        faults,
-        started: Instant::now(),
-        truth,
-        limits: config.limits,
-        latency: config.latency,
-        rate: config.rate,
-        duration: config.duration,
-        requests: Mutex::default(),
-        open: AtomicUsize::new(0),
-        opened: AtomicU64::new(0),
-        stop: stopped,
-        still,
-    });
+    let (app, stands) = App::new(config, source, faults, Wall::System, truth, stopped);
+    let app = Arc::new(app);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
     let (finished, done) = tokio::sync::oneshot::channel();
     let theirs = app.clone();
     let thread = std::thread::Builder::new().name("venue-sim".into()).spawn(move || {
-        runtime.block_on(run(theirs, listener));
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => run(theirs, Lines(listener)).await,
+                Err(error) => tracing::error!(%error, "the simulator cannot listen"),
+            }
+        });
         drop(runtime);
         finished.send(()).ok();
     });
@@ -235,20 +270,13 @@ impl Handle {
 
     /// What happened so far.
     pub fn counters(&self) -> Counters {
-        let (updates, served) = self.app.world().map(|world| (world.updates, world.hub.served)).unwrap_or_default();
-        Counters {
-            requests: self.app.requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            connections: self.app.open.load(Ordering::Relaxed),
-            opened: self.app.opened.load(Ordering::Relaxed),
-            updates,
-            served,
-        }
+        self.app.counters()
     }
 
     /// Raises the published last price of an instrument by a tick, also where the market stands still: one changed
     /// value, for tests of what must change with it. `false` if there is no such instrument.
     pub fn nudge(&self, venue: &str, market: Market, symbol: &str) -> bool {
-        self.app.world().is_some_and(|mut world| world.nudge(venue, market, symbol, wall()))
+        self.app.world().is_some_and(|mut world| world.nudge(venue, market, symbol, self.app.wall.now()))
     }
 
     /// Takes an instrument off a venue's list: it is unknown from now on, and nothing is told of it. `false` if there is no
@@ -315,17 +343,18 @@ impl Drop for Handle {
     }
 }
 
-async fn run(app: Arc<App>, listener: std::net::TcpListener) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => Lines(listener),
-        Err(error) => return tracing::error!(%error, "the simulator cannot listen"),
-    };
+/// Serves whoever comes in until the end.
+pub(crate) async fn run<L: Listener<Addr: std::fmt::Debug>>(app: Arc<App>, listener: L)
+where
+    Hold: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let router = Router::new().fallback(handle).with_state(app.clone()).into_make_service_with_connect_info::<Hold>();
     let mut stop = app.stop.clone();
     tokio::select! {
-        served = async { axum::serve(listener, router).await } => drop(served),
-        () = tick(&app) => {}
+        biased;
         () = stopped(&mut stop) => {}
+        () = tick(&app) => {}
+        served = async { axum::serve(listener, router).await } => drop(served),
     }
     // Connections end by themselves, once they have sent what waits.
     for _ in 0..100 {
@@ -343,7 +372,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Moves the market on, as fast as it should and as its listeners can.
 async fn tick(app: &Arc<App>) {
-    let mut timer = tokio::time::interval(TICK);
+    let mut timer = tokio::time::interval(app.tick);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = Instant::now();
     let (mut last, mut owed, mut beat) = (begun, 0.0, begun);
@@ -351,8 +380,10 @@ async fn tick(app: &Arc<App>) {
         timer.tick().await;
         keep_up(app).await;
         let now = Instant::now();
+        let rate = *app.rate();
         // What could not be done within a quarter of a second is not made up for.
-        owed = (owed + now.duration_since(last).as_secs_f64() * app.rate).min((app.rate / 4.0).max(1.0));
+        let most = app.tick.max(Duration::from_millis(250)).as_secs_f64();
+        owed = (owed + now.duration_since(last).as_secs_f64() * rate).min((rate * most).max(1.0));
         last = now;
         let Some(mut world) = app.world() else { return std::future::pending().await };
         if app.duration.is_some_and(|duration| now.duration_since(begun) >= duration) {
@@ -360,7 +391,7 @@ async fn tick(app: &Arc<App>) {
         }
         let before = world.updates;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of updates")]
-        world.advance(owed as u64, wall());
+        world.advance(owed as u64, app.wall.now());
         #[expect(clippy::cast_precision_loss, reason = "a small number of updates")]
         let done = (world.updates - before) as f64;
         owed -= done;
@@ -453,7 +484,7 @@ async fn handle(State(app): State<Arc<App>>, ConnectInfo(hold): ConnectInfo<Hold
             }
         }
         Source::Market(_) => {
-            let request = wire::Request { query: pairs(&parts.uri), path, wall: wall() };
+            let request = wire::Request { query: pairs(&parts.uri), path, wall: app.wall.now() };
             match (simulated(&app, &venue), app.world()) {
                 (Some(wire), Some(mut world)) => {
                     let answer = world.answer(wire, &request);

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use tokio::time::Instant;
 
 use crate::faults::FrameFault;
 use crate::hub::{ConnId, Frame, Item, Queue};
@@ -139,7 +140,7 @@ impl<'a> Conn<'a> {
         let queue = self.queue.clone();
         let pings = self.market.map_or(Some(PLAYED_PING), |(wire, ..)| wire.ping_every());
         let every = pings.unwrap_or(Duration::from_hours(1));
-        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        let mut ping = tokio::time::interval_at(Instant::now() + every, every);
         let begun = Instant::now();
         let mut items = Vec::new();
         loop {
@@ -152,8 +153,21 @@ impl<'a> Conn<'a> {
             let change = self.changes.front().map_or(Duration::MAX, |(at, _)| *at);
             let change = tokio::time::sleep(change.saturating_sub(self.app.since()));
             let first_frame = tokio::time::sleep(FIRST_FRAME.saturating_sub(begun.elapsed()));
+            // In this order, so that the same seed gives the same day; what is rarest comes first.
             tokio::select! {
+                biased;
                 () = change, if !self.changes.is_empty() => {}
+                () = crate::server::stopped(&mut stop) => {
+                    if self.mute { return End::Gone }
+                    queue.take(&mut items);
+                    let sent = tokio::time::timeout(Duration::from_millis(500), self.send(socket, &items)).await;
+                    return sent.ok().flatten().unwrap_or(End::Close(1001));
+                }
+                _ = ping.tick(), if pings.is_some() && !self.mute => {
+                    let payload = self.app.wall.now().millis().to_string();
+                    if socket.send(Message::Ping(Bytes::from(payload))).await.is_err() { return End::Gone }
+                }
+                () = first_frame, if !self.captured.is_empty() => self.release(),
                 message = socket.recv() => match message {
                     Some(Ok(message)) => if let Some(end) = self.received(&message) { return end },
                     Some(Err(_)) | None => return End::Gone,
@@ -163,17 +177,6 @@ impl<'a> Conn<'a> {
                     let sent = self.send(socket, &items);
                     if let Some(end) = cut_short(&queue, sent).await { return end }
                     queue.room.notify_one();
-                }
-                _ = ping.tick(), if pings.is_some() && !self.mute => {
-                    let payload = crate::server::wall().millis().to_string();
-                    if socket.send(Message::Ping(Bytes::from(payload))).await.is_err() { return End::Gone }
-                }
-                () = first_frame, if !self.captured.is_empty() => self.release(),
-                () = crate::server::stopped(&mut stop) => {
-                    if self.mute { return End::Gone }
-                    queue.take(&mut items);
-                    let sent = tokio::time::timeout(Duration::from_millis(500), self.send(socket, &items)).await;
-                    return sent.ok().flatten().unwrap_or(End::Close(1001));
                 }
             }
         }
@@ -325,6 +328,7 @@ fn changes(app: &App, venue: &str, path: &str, quiet: Option<Quiet>) -> VecDeque
 /// Sends, unless the connection is cut off for reading too slowly.
 async fn cut_short(queue: &Queue, sent: impl Future<Output = Option<End>>) -> Option<End> {
     tokio::select! {
+        biased;
         end = sent => end,
         () = queue.cut.notified() => Some(End::Gone),
     }

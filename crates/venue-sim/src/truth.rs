@@ -28,6 +28,8 @@ enum Told {
 #[derive(Default)]
 pub(crate) struct Truth {
     sender: Mutex<Option<Sender<Told>>>,
+    /// What is kept in memory instead of a file.
+    kept: Option<Mutex<Vec<Event>>>,
     wanted: bool,
 }
 
@@ -41,7 +43,17 @@ impl Truth {
         let file = File::create(path).map_err(fault)?;
         let (sender, receiver) = mpsc::channel(WAITING);
         let writer = std::thread::Builder::new().name("venue-sim-truth".into()).spawn(move || write(receiver, file)).map_err(fault)?;
-        Ok((Self { sender: Mutex::new(Some(sender)), wanted: true }, writer))
+        Ok((Self { sender: Mutex::new(Some(sender)), kept: None, wanted: true }, writer))
+    }
+
+    /// Keeps the truth in memory.
+    pub(crate) fn kept() -> Self {
+        Self { kept: Some(Mutex::default()), wanted: true, ..Self::default() }
+    }
+
+    /// What was kept since the last call.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))).unwrap_or_default()
     }
 
     /// Whether anybody wants to know.
@@ -69,6 +81,13 @@ impl Truth {
         if matches!(&told, Told::Frames(frames) if frames.is_empty()) || matches!(&told, Told::Events(events) if events.is_empty()) {
             return;
         }
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            return match told {
+                Told::Frames(frames) => kept.extend(frames.iter().flat_map(|frame| frame.events.iter().map(known))),
+                Told::Events(events) => kept.extend(events.iter().map(known)),
+            };
+        }
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(sender) = sender {
             // The writer ends early only by an error, which `shutdown` reports.
@@ -77,16 +96,21 @@ impl Truth {
     }
 }
 
+/// An event with all that a collector adds to it.
+fn known(event: &Event) -> Event {
+    let mut event = event.clone();
+    event.derive_base_sizes();
+    event.id = canonical::id(&event);
+    event
+}
+
 fn write(mut receiver: Receiver<Told>, file: File) -> std::io::Result<u64> {
     let mut file = BufWriter::with_capacity(1 << 18, file);
     let mut lines = 0;
     let mut text = Vec::new();
     let mut line = |event: &Event, file: &mut BufWriter<File>| {
-        let mut event = event.clone();
-        event.derive_base_sizes();
-        event.id = canonical::id(&event);
         text.clear();
-        event.write_json(None, &mut text);
+        known(event).write_json(None, &mut text);
         text.push(b'\n');
         lines += 1;
         file.write_all(&text)

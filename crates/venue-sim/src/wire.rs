@@ -37,8 +37,8 @@ pub(crate) trait Wire: Sync {
     fn rest(&self, world: &mut World, request: &Request) -> Answer;
     /// How much of which budget a request takes.
     fn cost(&self, request: &Request) -> Cost;
-    /// The answer to a request beyond the budget; `until` is when it may come again.
-    fn refused(&self, cost: &Cost, used: u32, until: Time) -> Answer;
+    /// The answer to a request beyond the budget at a time; `until` is when it may come again.
+    fn refused(&self, cost: &Cost, used: u32, wall: Time, until: Time) -> Answer;
     /// The surface that a WebSocket path leads to.
     fn route(&self, path: &str) -> Option<Route>;
     /// A connection was opened, with the path and the query of its address.

@@ -8,6 +8,7 @@ use exchange_core::{Instrument, Market, Time};
 use fastrand::Rng;
 
 use crate::book::Changes;
+use crate::clock::Wall;
 use crate::config::{Config, Error};
 use crate::faults::Faults;
 use crate::hub::{ConnId, Hub};
@@ -50,6 +51,7 @@ pub(crate) struct World {
     /// Whether nothing more happens.
     pub(crate) still: bool,
     limits: bool,
+    wall: Wall,
     clock: Clock,
     /// The minute that was last begun, in milliseconds.
     minute: i64,
@@ -67,8 +69,9 @@ enum Clock {
 }
 
 impl World {
-    pub(crate) fn new(config: &Config, faults: Arc<Faults>, wall: Time) -> Result<Self, Error> {
-        let start = config.start.unwrap_or(wall);
+    /// A market by that clock. `telling` says whether anybody wants its events.
+    pub(crate) fn new(config: &Config, faults: Arc<Faults>, wall: Wall, telling: bool) -> Result<Self, Error> {
+        let start = config.start.unwrap_or_else(|| wall.now());
         let mut world = Self {
             venues: Vec::new(),
             insts: Vec::new(),
@@ -82,6 +85,7 @@ impl World {
             events: config.events,
             still: config.events == Some(0),
             limits: config.limits,
+            wall,
             clock: config.start.map_or(Clock::Wall, |start| Clock::Stepped(start, 1e6 / config.rate.max(1.0))),
             minute: start.millis().div_euclid(MINUTE) * MINUTE,
             faults,
@@ -97,7 +101,7 @@ impl World {
             world.add(*wire, config, start);
         }
         world.chances = chances(&world.insts);
-        world.hub = Hub::new(world.insts.len(), config.truth.is_some(), world.faults.clone());
+        world.hub = Hub::new(world.insts.len(), telling, world.faults.clone());
         Ok(world)
     }
 
@@ -139,6 +143,11 @@ impl World {
     /// A venue speaks, by its own clock.
     fn speaks(&mut self, wire: &dyn Wire) {
         self.shift = self.venues.iter().find(|venue| venue.wire.name() == wire.name()).map_or(0, |venue| venue.shift);
+    }
+
+    /// The clock on the wall.
+    pub(crate) fn wall(&self) -> Time {
+        self.wall.now()
     }
 
     /// The clock of the venue that speaks.
@@ -290,7 +299,7 @@ impl World {
         self.speaks(wire);
         let cost = wire.cost(request);
         let (used, until) = self.charge(wire, &cost, request.wall);
-        let mut answer = if self.limits && used > cost.limit { wire.refused(&cost, used, until) } else { wire.rest(self, request) };
+        let mut answer = if self.limits && used > cost.limit { wire.refused(&cost, used, request.wall, until) } else { wire.rest(self, request) };
         if let Some(header) = cost.header {
             answer.headers.push((header, used.to_string()));
         }

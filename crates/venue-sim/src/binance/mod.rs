@@ -80,8 +80,8 @@ impl Wire for Binance {
         rest::cost(request)
     }
 
-    fn refused(&self, cost: &Cost, used: u32, until: Time) -> Answer {
-        rest::refused(cost, used, until)
+    fn refused(&self, cost: &Cost, used: u32, wall: Time, until: Time) -> Answer {
+        rest::refused(cost, used, wall, until)
     }
 
     fn route(&self, path: &str) -> Option<Route> {

@@ -88,8 +88,8 @@ pub(super) fn cost(request: &Request) -> Cost {
 }
 
 /// Too much; whoever goes on nevertheless is banned.
-pub(super) fn refused(cost: &Cost, used: u32, until: Time) -> Answer {
-    let wait = until.since(crate::server::wall()).as_secs() + 1;
+pub(super) fn refused(cost: &Cost, used: u32, wall: Time, until: Time) -> Answer {
+    let wait = until.since(wall).as_secs() + 1;
     let (status, words) = if used > cost.limit * 2 {
         (418, format!("Way too much request weight used; IP banned until {}. Please use WebSocket Streams for live updates to avoid bans.", until.millis()))
     } else {

@@ -157,7 +157,7 @@ fn subscribe(world: &mut World, conn: ConnId, name: &str) {
     if !world.hub.subscribe(conn, name, targets.clone()) {
         return;
     }
-    let wall = crate::server::wall();
+    let wall = world.wall();
     let now = world.now(wall);
     let telling = world.hub.telling;
     for target in targets {
@@ -333,7 +333,7 @@ pub(super) fn publish(push: &mut Push<'_>, index: usize, inst: &Inst, moved: &Mo
 /// The lists that go out every second: tickers that changed, and all marks.
 pub(super) fn beat(world: &mut World) {
     let Some(venue) = world.venue("binance") else { return };
-    let wall = crate::server::wall();
+    let wall = world.wall();
     let now = world.now(wall);
     let telling = world.hub.telling;
     let Some([tickers, premiums]) = world.venues.get_mut(venue).map(|venue| std::mem::take(&mut venue.changed)) else { return };

@@ -88,7 +88,7 @@ impl Wire for Bybit {
         Cost { budget: "ip", units: 1, limit: 600, seconds: 5, header: None }
     }
 
-    fn refused(&self, _cost: &Cost, _used: u32, _until: Time) -> Answer {
+    fn refused(&self, _cost: &Cost, _used: u32, _wall: Time, _until: Time) -> Answer {
         Answer::error(403, "access too frequent")
     }
 

@@ -107,7 +107,7 @@ fn subscribe(world: &mut World, conn: ConnId, topic: &str) {
     if !world.hub.subscribe(conn, topic, vec![Target::Inst(index, slot)]) {
         return;
     }
-    let wall = crate::server::wall();
+    let wall = world.wall();
     let now = world.now(wall);
     let telling = world.hub.telling;
     let Some(seq) = world.venue("bybit").and_then(|venue| world.venues.get(venue)).map(|venue| venue.seq) else { return };
