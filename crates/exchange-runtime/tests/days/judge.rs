@@ -1,0 +1,279 @@
+//! What has to hold of a day, whatever its weather: what was served was delivered or is known to be missed, once; nothing
+//! was invented; a venue was ready whenever nothing was wrong with it, and was never asked more than it allows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use exchange_core::event::{GapReason, Ident};
+use exchange_core::profile::Method;
+use exchange_core::{Body, Channel, Event, EventId, Market, Profile, Time, canonical};
+
+use crate::net::Sent;
+use crate::weather::Weather;
+
+/// A venue is back within so long of its last fault.
+const BACK: u64 = 30;
+/// A venue's budget is used up to so many percent.
+const SHARE: u64 = 90;
+
+/// Whose event it is, of which kind.
+type Place = (String, Market, usize);
+
+/// A fact that was served, first and last.
+struct Served {
+    first: Time,
+    last: Time,
+    place: Place,
+    shown: String,
+}
+
+/// A stretch of time of which something was missed, by the collector's own word.
+struct Missed {
+    symbol: String,
+    from: Time,
+    to: Time,
+}
+
+/// What is known of a day.
+pub(crate) struct Judge {
+    began: Time,
+    served: HashMap<EventId, Served>,
+    delivered: HashSet<EventId>,
+    trades: HashSet<(String, Market, String)>,
+    missed: BTreeMap<(String, Market, usize), Vec<Missed>>,
+    /// When something of each stream came first and last.
+    heard: BTreeMap<Place, (Time, Time)>,
+    /// Ids as the collector gave them.
+    ids: HashSet<EventId>,
+    pub(crate) events: u64,
+    pub(crate) gaps: u64,
+    pub(crate) errors: u64,
+    pub(crate) faults: Vec<String>,
+    /// When a venue was not ready without a reason: since when, until when, its own words.
+    unready: Vec<(String, Duration, Duration, String)>,
+    /// Facts that were delivered before anything said that they were served: an answer is told of when its last byte is
+    /// on its way.
+    unknown: HashMap<EventId, String>,
+}
+
+/// The same for the same fact, whenever it arrived.
+fn fact(event: &Event) -> EventId {
+    if event.time.is_some() { event.id } else { canonical::id(&Event { received: Time::EPOCH, ..event.clone() }) }
+}
+
+fn place(event: &Event, channel: Channel) -> Place {
+    (format!("{}/{}", event.instrument.venue, event.instrument.venue_symbol), event.instrument.market, channel.index())
+}
+
+fn shown(event: &Event) -> String {
+    let mut line = Vec::new();
+    event.write_json(None, &mut line);
+    line.truncate(300);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
+impl Judge {
+    pub(crate) fn new(began: Time) -> Self {
+        Self {
+            began,
+            served: HashMap::new(),
+            delivered: HashSet::new(),
+            trades: HashSet::new(),
+            missed: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            ids: HashSet::new(),
+            events: 0,
+            gaps: 0,
+            errors: 0,
+            faults: Vec::new(),
+            unready: Vec::new(),
+            unknown: HashMap::new(),
+        }
+    }
+
+    /// Something is wrong.
+    pub(crate) fn blame(&mut self, what: String) {
+        self.faults.push(what);
+    }
+
+    fn clock(&self, time: Time) -> String {
+        let seconds = time.since(self.began).as_secs_f64();
+        format!("{seconds:.1} s")
+    }
+
+    /// What the simulator says that it served.
+    pub(crate) fn truth(&mut self, events: Vec<Event>) {
+        for event in events {
+            let Some(channel) = event.body.channel() else { continue };
+            let id = fact(&event);
+            let at = event.received;
+            let served = self.served.entry(id).or_insert_with(|| Served { first: at, last: at, place: place(&event, channel), shown: shown(&event) });
+            served.last = at;
+        }
+    }
+
+    /// What the collector passed on.
+    pub(crate) fn delivered(&mut self, events: &[Event]) {
+        for event in events {
+            self.events += 1;
+            if !self.ids.insert(event.id) {
+                self.blame(format!("twice: {}", shown(event)));
+            }
+            match &event.body {
+                Body::Gap(gap) => {
+                    self.gaps += 1;
+                    let from = gap.from.as_ref().and_then(Ident::as_number).and_then(|micros| i64::try_from(micros).ok()).map(Time::from_micros);
+                    if let (GapReason::Disconnect | GapReason::Overflow, Some(from)) = (gap.reason, from) {
+                        let key = (event.instrument.venue.to_string(), event.instrument.market, gap.channel.index());
+                        let missed = Missed { symbol: event.instrument.venue_symbol.to_string(), from, to: event.received };
+                        self.missed.entry(key).or_default().push(missed);
+                    }
+                    continue;
+                }
+                Body::DecodeError(_) => {
+                    self.errors += 1;
+                    continue;
+                }
+                // The simulator does not tell what it lists.
+                Body::Instrument(_) => continue,
+                Body::Trade(trade) => {
+                    let id = trade.trade_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                    if !self.trades.insert((place(event, Channel::Trade).0, event.instrument.market, id)) {
+                        self.blame(format!("a trade twice: {}", shown(event)));
+                    }
+                }
+                _ => {}
+            }
+            let Some(channel) = event.body.channel() else { continue };
+            let id = fact(event);
+            self.delivered.insert(id);
+            if !self.served.contains_key(&id) {
+                self.unknown.insert(id, shown(event));
+            }
+            let heard = self.heard.entry(place(event, channel)).or_insert((event.received, event.received));
+            heard.1 = event.received;
+        }
+    }
+
+    /// A venue is not ready, for these reasons.
+    pub(crate) fn unready(&mut self, weather: &Weather, venue: &str, second: u64, problems: &BTreeMap<String, String>) {
+        if second < BACK {
+            return;
+        }
+        let at = Duration::from_secs(second);
+        let mut own = weather.episodes.iter().filter(|episode| episode.venue == venue && episode.from <= second);
+        let sockets = problems.keys().all(|key| key.contains("ws"));
+        let excused = own.any(|episode| second <= episode.to + BACK || (sockets && second <= episode.noticed));
+        if excused {
+            return;
+        }
+        let why = format!("{problems:?}");
+        match self.unready.iter_mut().rfind(|known| known.0 == venue) {
+            Some((_, _, to, known)) if at <= *to + Duration::from_secs(BACK) && *known == why => *to = at,
+            _ => self.unready.push((venue.to_owned(), at, at, why)),
+        }
+    }
+
+    /// What was wrong with what was asked.
+    pub(crate) fn asked(&mut self, log: &[Sent], profiles: &[Profile]) {
+        for profile in profiles {
+            let own: Vec<&Sent> = log.iter().filter(|sent| sent.venue() == profile.name).collect();
+            self.bans(&own, profile);
+            self.budgets(&own, profile);
+        }
+    }
+
+    fn bans(&mut self, own: &[&Sent], profile: &Profile) {
+        for banned in own {
+            let Some(answer) = banned.answer.filter(|answer| !banned.socket && matches!(answer.status, 418 | 403)) else { continue };
+            let Some(seconds) = answer.retry_after else { continue };
+            let until = answer.at + Duration::from_secs(seconds);
+            let early: Vec<String> = own
+                .iter()
+                .filter(|sent| !sent.socket && sent.at > answer.at && sent.at < until)
+                .map(|sent| format!("{} at {}", sent.target, self.clock(sent.at)))
+                .collect();
+            if !early.is_empty() {
+                let (from, to) = (self.clock(answer.at), self.clock(until));
+                self.blame(format!("{} was asked though it banned us from {from} to {to}: {}", profile.name, early.join(", ")));
+            }
+        }
+    }
+
+    fn budgets(&mut self, own: &[&Sent], profile: &Profile) {
+        let mut spent: BTreeMap<String, Vec<(Time, u64)>> = BTreeMap::new();
+        let connects = (&profile.ws.connects, "connects");
+        for sent in own {
+            if sent.socket {
+                spent.entry(connects.1.to_owned()).or_default().push((sent.at, 1));
+                continue;
+            }
+            let url = format!("http{}{}", crate::net::HOST, sent.target);
+            let endpoint = [Market::Spot, Market::Linear, Market::Inverse].iter().find_map(|market| profile.endpoint_at(*market, Method::Get, &url, None));
+            match endpoint {
+                Some(endpoint) => spent.entry(endpoint.limit.clone()).or_default().push((sent.at, u64::from(endpoint.cost))),
+                None => self.blame(format!("no endpoint of {}: {}", profile.name, sent.target)),
+            }
+            let used = sent.answer.and_then(|answer| answer.used);
+            if let Some((used, limit)) = used.zip(endpoint.and_then(|endpoint| profile.limit(&endpoint.limit)))
+                && used * 100 > u64::from(limit.budget) * SHARE
+            {
+                self.blame(format!("{used} of {} used at {} by {}", limit.budget, self.clock(sent.at), profile.name));
+            }
+        }
+        for (name, spent) in &spent {
+            let limit = if name == connects.1 { Some(connects.0) } else { profile.limit(name) };
+            let Some(limit) = limit else { continue };
+            let most = u64::from(limit.budget) * SHARE / 100;
+            let (mut first, mut sum) = (0, 0);
+            for (at, cost) in spent {
+                sum += cost;
+                while at.since(spent[first].0) >= limit.window {
+                    sum -= spent[first].1;
+                    first += 1;
+                }
+                if sum > most {
+                    return self.blame(format!("{sum} of {} {name} of {} within {:?} at {}", limit.budget, profile.name, limit.window, self.clock(*at)));
+                }
+            }
+        }
+    }
+
+    /// The last word: what was lost, what was invented, what fell silent for good. Nothing is asked of what was served
+    /// from `end` on; streams that spoke within `first` seconds have to speak in the last `last` seconds, too. Of `states`
+    /// that repeat themselves it is not known which were held back.
+    pub(crate) fn conclude(&mut self, end: Time, (first, last): (u64, u64), states: bool) {
+        for (venue, from, to, why) in std::mem::take(&mut self.unready) {
+            self.blame(format!("{venue} is not ready from {from:?} to {to:?}: {why}"));
+        }
+        let invented: BTreeSet<String> = self.unknown.iter().filter(|(id, _)| !self.served.contains_key(*id)).map(|(_, shown)| shown.clone()).collect();
+        if !invented.is_empty() {
+            self.blame(format!("{} invented: {:#?}", invented.len(), invented.iter().take(3).collect::<Vec<_>>()));
+        }
+        let is_missed = |served: &Served, at: Time| {
+            let (name, market, channel) = &served.place;
+            let (venue, symbol) = name.split_once('/').unwrap();
+            let missed = self.missed.get(&(venue.to_owned(), *market, *channel));
+            missed.is_some_and(|all| all.iter().any(|gap| (gap.symbol == symbol || gap.symbol == "*") && gap.from <= at && at <= gap.to))
+        };
+        let state =
+            |channel: usize| [Channel::Ticker, Channel::Quote, Channel::Mark, Channel::Funding, Channel::OpenInterest].iter().any(|c| c.index() == channel);
+        let lost: BTreeMap<Time, String> = self
+            .served
+            .iter()
+            .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)))
+            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !is_missed(served, at)))
+            .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), served.shown)))
+            .collect();
+        if !lost.is_empty() {
+            self.blame(format!("{} lost, without a gap: {:#?}", lost.len(), lost.values().take(3).collect::<Vec<_>>()));
+        }
+        let streams = [Channel::Ticker, Channel::Quote, Channel::Trade, Channel::Book].map(Channel::index);
+        let (early, late) = (self.began + Duration::from_secs(first), Time::from_micros(end.micros() - i64::try_from(last * 1_000_000).unwrap()));
+        let silent: Vec<&Place> =
+            self.heard.iter().filter(|(place, (first, last))| streams.contains(&place.2) && *first < early && *last < late).map(|(place, _)| place).collect();
+        if !silent.is_empty() {
+            self.faults.push(format!("silent at the end: {silent:?}"));
+        }
+    }
+}
