@@ -50,6 +50,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often the list of instruments is read, where the venue's description says nothing: what is listed is collected
 /// within a minute.
 const INSTRUMENTS_EVERY: Duration = Duration::from_secs(45);
+/// For so long, a question of a connection that met with an error counts as a problem: longer than it takes to ask for a
+/// book again.
+const FADES: Duration = Duration::from_secs(12);
 /// A sweep spends at most this part of a budget, evenly.
 const SWEEP_SHARE: u32 = 2;
 const SWEEP_SLICES: u32 = 20;
@@ -129,7 +132,7 @@ pub(crate) struct VenueActor {
     /// By endpoint, as the circuits.
     latencies: BTreeMap<String, Latency>,
     schedule: BTreeMap<String, Scheduled>,
-    /// Sweeps in the order in which they are due.
+    /// Sweeps in the order in which they are due; those that are tried again go first.
     sweep: VecDeque<String>,
     urgent: VecDeque<(Purpose, Request, bool)>,
     running: JoinSet<Done>,
@@ -151,6 +154,8 @@ pub(crate) struct VenueActor {
     bans: BTreeMap<String, Option<Time>>,
     rng: fastrand::Rng,
     turn: Turn,
+    /// Problems that only a connection's question met, and until when they are believed: nobody repeats it for its own sake.
+    fading: BTreeMap<String, Time>,
 }
 
 impl VenueActor {
@@ -186,6 +191,7 @@ impl VenueActor {
             bans: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(shared.outside.seed ^ seed_of(shared.name())),
             turn: Turn::default(),
+            fading: BTreeMap::new(),
             shared,
             options,
             http,
@@ -344,6 +350,7 @@ impl VenueActor {
         }
         let mut wake: Option<Time> = None;
         let mut later = |at: Option<Time>| wake = [wake, at].into_iter().flatten().min();
+        later(self.fading.values().copied().min());
         let mut short = Short::default();
         for class in Class::ALL {
             later(self.launch_urgent(now, class, &mut short));
@@ -430,37 +437,45 @@ impl VenueActor {
     }
 
     fn launch_sweeps(&mut self, now: Time, short: &mut Short) -> Option<Time> {
-        for _ in 0..self.sweep.len() {
+        let mut wake: Option<Time> = None;
+        let sooner = |wake: Option<Time>, at: Time| Some(wake.map_or(at, |wake| wake.min(at)));
+        let mut place = 0;
+        while let Some(key) = self.sweep.get(place).cloned() {
             if self.running.len() >= CONCURRENCY || (self.sweeping >= SWEEPING && !self.options.once) {
-                return None;
+                return wake;
             }
-            let key = self.sweep.front().cloned()?;
             let Some(scheduled) = self.schedule.get(&key).filter(|s| !s.is_over(self.options.once)) else {
-                self.sweep.pop_front();
+                self.sweep.remove(place);
                 continue;
             };
-            if scheduled.running > 0 || (scheduled.due > now && scheduled.attempts > 0) {
-                // The others need not wait for one that is slow or tried again.
-                self.sweep.rotate_left(1);
+            if scheduled.running > 0 {
+                place += 1;
                 continue;
             }
             if scheduled.due > now {
+                wake = sooner(wake, scheduled.due);
+                if scheduled.attempts > 0 {
+                    // The others need not wait for one that is tried again.
+                    place += 1;
+                    continue;
+                }
                 // The rest is due later still.
-                return Some(scheduled.due);
+                return wake;
             }
             let request = scheduled.poll.request.clone();
             if !self.options.once
                 && let Some(Err(at)) = self.sweeps.get(&request.limit).map(|budget| budget.spend(now, request.cost))
             {
-                return Some(at);
+                return sooner(wake, at);
             }
             if let Err(at) = self.may_ask(now, &request, Class::Rest, short) {
-                return Some(at);
+                return sooner(wake, at);
             }
-            self.sweep.rotate_left(1);
+            self.sweep.remove(place);
+            self.sweep.push_back(key.clone());
             self.start(now, &key);
         }
-        None
+        wake
     }
 
     /// How urgent a request is.
@@ -480,8 +495,13 @@ impl VenueActor {
         {
             return Err(until);
         }
-        short.spend(&self.shared.limits, request, class)?;
-        circuit.call(now)
+        circuit.call(now)?;
+        if let Err(at) = short.spend(&self.shared.limits, request, class) {
+            // Nothing is asked after all. (The other way round, each look at a circuit that is not closed would cost.)
+            circuit.neutral();
+            return Err(at);
+        }
+        Ok(())
     }
 
     fn start(&mut self, now: Time, key: &str) {
@@ -580,7 +600,13 @@ impl VenueActor {
             (outcome, Purpose::Ask(channel, instrument, _, sender)) => {
                 match outcome {
                     Ok(()) => self.succeeded(&request),
-                    Err(refusal) => drop(self.react(now, &request, &refusal)),
+                    Err(refusal) => {
+                        let problem = problem_of(&request);
+                        if self.fading.contains_key(&problem) || !self.shared.health().problems.contains_key(&problem) {
+                            self.fading.insert(problem, now + FADES);
+                        }
+                        self.react(now, &request, &refusal);
+                    }
                 }
                 // A connection that is gone meanwhile wants no answer.
                 drop(sender.send(Answered { channel, instrument, answer }));
@@ -719,6 +745,8 @@ impl VenueActor {
     }
 
     fn refused(&mut self, now: Time, request: &Request, key: &str, refusal: &Refusal) {
+        // It is asked again until it is answered.
+        self.fading.remove(&problem_of(request));
         let retry_at = self.react(now, request, refusal);
         let Some(scheduled) = self.schedule.get_mut(key) else { return };
         scheduled.attempts += 1;
@@ -735,6 +763,12 @@ impl VenueActor {
             return;
         }
         scheduled.due = retry_at.unwrap_or_else(|| now + scheduled.pauses.next_pause());
+        if scheduled.poll.sweep
+            && let Some(place) = self.sweep.iter().position(|other| other == key)
+        {
+            self.sweep.remove(place);
+            self.sweep.push_front(key.to_owned());
+        }
     }
 
     /// Does what the one table of reactions says; when to try again, if that is known.
@@ -800,6 +834,10 @@ impl VenueActor {
 
     fn tell_health(&mut self) {
         self.tell_bans();
+        let now = self.shared.clock.now();
+        for (problem, _) in self.fading.extract_if(.., |_, until| *until <= now) {
+            self.shared.problem(&problem, None);
+        }
         let mut health = self.shared.health();
         for (endpoint, circuit) in &self.circuits {
             let state = circuit.state();
