@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use exchange_core::{Batch, Channel, Interval, Market, Mode, Profile, Time, Venue};
+use exchange_core::{Batch, Body, Channel, Event, Interval, Market, Mode, Profile, Time, Venue};
 use exchange_runtime::{Clock, Collector, Monitor, Outside};
 use exchange_sinks::{Sink, SinkFuture};
 use fastrand::Rng;
@@ -15,16 +15,18 @@ use venue_sim::{Config, Inside};
 
 use crate::count::Sums;
 use crate::judge::Judge;
-use crate::net::{HOST, Sent, SimNet};
+use crate::net::{self, HOST, Sent, SimNet};
 use crate::weather::{DAY, Weather};
 
 const VENUES: [&str; 2] = ["binance", "bybit"];
 /// How often the venues' health is looked at.
-const LOOK: u64 = 5;
+const LOOK: u64 = 10;
 /// The market is busy at the beginning and at the end, in seconds, so that it shows what is served and what is not.
-const BUSY: (u64, u64) = (600, 1200);
+const BUSY: (u64, u64) = (300, 1200);
 /// Updates a second then.
-const BUSY_RATE: f64 = 3.0;
+const BUSY_RATE: f64 = 2.0;
+/// So long before and after something goes wrong, in seconds, the market is awake.
+const AROUND: u64 = 300;
 /// Before the end, nothing moves any more for so long.
 const STILL: u64 = 30;
 /// Tasks that a collector of two venues and its simulation may have at once.
@@ -40,8 +42,8 @@ pub(crate) struct Day {
     interval: u64,
     all_events: bool,
     symbols: usize,
-    /// Updates a second between the busy times.
-    rate: f64,
+    /// Updates a second while something goes wrong, and while nothing does.
+    rates: (f64, f64),
     began: Time,
     diary: bool,
 }
@@ -64,8 +66,8 @@ pub(crate) struct Outcome {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, markets, interval, all_events, symbols, rate, began, .. } = self;
-        write!(f, "{mode:?} {markets:?} from {began}, {symbols} symbols, {rate} updates/s, polled each {interval} s, all events: {all_events}")
+        let Self { mode, markets, interval, all_events, symbols, rates, began, .. } = self;
+        write!(f, "{mode:?} {markets:?} from {began}, {symbols} symbols, {rates:?} updates/s, polled each {interval} s, all events: {all_events}")
     }
 }
 
@@ -79,10 +81,10 @@ impl Day {
             seed,
             mode,
             markets: vec![market],
-            interval: rng.u64(120..300),
+            interval: rng.u64(300..600),
             all_events: rng.bool(),
-            symbols: rng.usize(1..4),
-            rate: [0.01, 0.02, 0.05, 0.1][rng.usize(0..4)],
+            symbols: rng.usize(1..3),
+            rates: ([0.05, 0.1, 0.2, 0.4][rng.usize(0..4)], [0.002, 0.005, 0.01, 0.02][rng.usize(0..4)]),
             began: Time::from_date(2026, 1, 5).unwrap() + Duration::from_secs(rng.u64(0..300 * DAY)),
             diary: false,
             weather: if fair { Weather::fair() } else { Weather::bad(&mut rng, &VENUES) },
@@ -114,7 +116,7 @@ impl Day {
             venues: VENUES.map(Into::into).to_vec(),
             symbols: self.symbols,
             rate: BUSY_RATE,
-            tick: Duration::from_secs(1),
+            tick: Duration::from_secs(2),
             seed: self.seed,
             ..Config::default()
         };
@@ -149,16 +151,12 @@ impl Day {
             .outside(Outside { net, clock, seed: self.seed })
             .start()
             .unwrap();
-        let mut judge = Judge::new(self.began);
+        let mut judge = Judge::new(self.began, &self.weather);
         let mut digest = DefaultHasher::new();
         let monitor = collector.monitor();
         for second in (LOOK..=DAY).step_by(usize::try_from(LOOK).unwrap()) {
             tokio::time::sleep_until(self.instant(second, clock)).await;
-            sim.set_rate(match second {
-                _ if second >= DAY - STILL => 0.0,
-                _ if second < BUSY.0 || second >= DAY - BUSY.1 => BUSY_RATE,
-                _ => self.rate,
-            });
+            sim.set_rate(self.rate(second));
             self.look(&monitor, second, &mut judge);
             if second.is_multiple_of(60) {
                 diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
@@ -166,6 +164,7 @@ impl Day {
             }
         }
         let end = clock.wall();
+        let history = self.history(&sim, &mut judge).await;
         if tokio::time::timeout(Duration::from_secs(30), collector.stop()).await.is_err() {
             judge.blame("the collector did not stop".into());
         }
@@ -173,7 +172,8 @@ impl Day {
             judge.blame("the simulation did not stop".into());
         }
         diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
-        judge.truth(Vec::new());
+        let polled = if self.mode == Mode::Poll { 2 * self.interval } else { 0 };
+        judge.history(history, self.began + Duration::from_secs(DAY - STILL - polled));
         judge.conclude(end, BUSY, self.all_events);
         let log = log.lock().unwrap();
         judge.asked(&log, &profiles);
@@ -197,14 +197,46 @@ impl Day {
         }
     }
 
+    /// Updates a second. Nights are long, and most of what a day is about happens while something goes wrong.
+    fn rate(&self, second: u64) -> f64 {
+        if second >= DAY - STILL {
+            0.0
+        } else if second < BUSY.0 || second >= DAY - BUSY.1 {
+            BUSY_RATE
+        } else if self.weather.episodes.iter().any(|episode| second + AROUND >= episode.from && second <= episode.to + AROUND) {
+            self.rates.0
+        } else {
+            self.rates.1
+        }
+    }
+
     /// The instant of a second of the day.
     fn instant(&self, second: u64, clock: Clock) -> tokio::time::Instant {
         tokio::time::Instant::now() + (self.began + Duration::from_secs(second)).since(clock.wall())
     }
 
+    /// All trades of the day, out of the venues' own memory.
+    async fn history(&self, sim: &Inside, judge: &mut Judge) -> Vec<Event> {
+        for (venue, market, symbol) in judge.listed().clone() {
+            let path = match (venue.as_str(), market) {
+                ("binance", Market::Spot) => "api/v3/trades?",
+                ("binance", Market::Inverse) => "dapi/v1/aggTrades?",
+                ("binance", _) => "fapi/v1/aggTrades?",
+                // It has the last 60 only.
+                (_, Market::Spot) => continue,
+                (_, Market::Inverse) => "v5/market/recent-trade?category=inverse&",
+                _ => "v5/market/recent-trade?category=linear&",
+            };
+            net::glance(&sim.door(), &format!("/{venue}/{path}symbol={symbol}&limit=1000")).await;
+        }
+        let truth = sim.truth();
+        judge.truth(truth.clone());
+        truth.into_iter().filter(|event| matches!(event.body, Body::Trade(_))).collect()
+    }
+
     fn look(&self, monitor: &Monitor, second: u64, judge: &mut Judge) {
         for status in monitor.status().into_iter().filter(|status| !status.is_ready()) {
-            judge.unready(&self.weather, &status.venue, second, &status.health.problems);
+            judge.unready(&status.venue, second, &status.health.problems);
         }
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         if tasks > MOST_TASKS {

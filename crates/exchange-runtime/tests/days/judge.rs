@@ -9,10 +9,16 @@ use exchange_core::profile::Method;
 use exchange_core::{Body, Channel, Event, EventId, Market, Profile, Time, canonical};
 
 use crate::net::Sent;
-use crate::weather::Weather;
+use crate::weather::{Episode, Weather};
 
 /// A venue is back within so long of its last fault.
 const BACK: u64 = 30;
+/// A connection that lasted so long has carried something,
+const LASTED: Duration = Duration::from_mins(2);
+/// and one that lasted so long is relieved before the venue ends it.
+const RELIEVED: Duration = Duration::from_hours(20);
+/// A clock that is off makes a time that much uncertain.
+const AROUND: u64 = 700;
 /// A venue's budget is used up to so many percent.
 const SHARE: u64 = 90;
 
@@ -37,6 +43,9 @@ struct Missed {
 /// What is known of a day.
 pub(crate) struct Judge {
     began: Time,
+    weather: Weather,
+    /// What the venues list of what is collected.
+    listed: BTreeSet<(String, Market, String)>,
     served: HashMap<EventId, Served>,
     delivered: HashSet<EventId>,
     trades: HashSet<(String, Market, String)>,
@@ -73,9 +82,11 @@ fn shown(event: &Event) -> String {
 }
 
 impl Judge {
-    pub(crate) fn new(began: Time) -> Self {
+    pub(crate) fn new(began: Time, weather: &Weather) -> Self {
         Self {
             began,
+            weather: weather.clone(),
+            listed: BTreeSet::new(),
             served: HashMap::new(),
             delivered: HashSet::new(),
             trades: HashSet::new(),
@@ -122,6 +133,14 @@ impl Judge {
             match &event.body {
                 Body::Gap(gap) => {
                     self.gaps += 1;
+                    let second = event.received.since(self.began).as_secs();
+                    // What a frame left out shows when the next one comes, however late that is.
+                    let late = gap.reason == GapReason::Sequence;
+                    let excused =
+                        |episode: &Episode| episode.from <= second && (second <= episode.noticed.max(episode.to) + BACK || (late && episode.leaves_out()));
+                    if !self.suffers(&event.instrument.venue, excused) {
+                        self.blame(format!("a gap while nothing was wrong, at {second} s: {}", shown(event)));
+                    }
                     let from = gap.from.as_ref().and_then(Ident::as_number).and_then(|micros| i64::try_from(micros).ok()).map(Time::from_micros);
                     if let (GapReason::Disconnect | GapReason::Overflow, Some(from)) = (gap.reason, from) {
                         let key = (event.instrument.venue.to_string(), event.instrument.market, gap.channel.index());
@@ -135,7 +154,10 @@ impl Judge {
                     continue;
                 }
                 // The simulator does not tell what it lists.
-                Body::Instrument(_) => continue,
+                Body::Instrument(_) => {
+                    self.listed.insert((event.instrument.venue.to_string(), event.instrument.market, event.instrument.venue_symbol.to_string()));
+                    continue;
+                }
                 Body::Trade(trade) => {
                     let id = trade.trade_id.as_ref().map(ToString::to_string).unwrap_or_default();
                     if !self.trades.insert((place(event, Channel::Trade).0, event.instrument.market, id)) {
@@ -156,15 +178,11 @@ impl Judge {
     }
 
     /// A venue is not ready, for these reasons.
-    pub(crate) fn unready(&mut self, weather: &Weather, venue: &str, second: u64, problems: &BTreeMap<String, String>) {
-        if second < BACK {
-            return;
-        }
+    pub(crate) fn unready(&mut self, venue: &str, second: u64, problems: &BTreeMap<String, String>) {
         let at = Duration::from_secs(second);
-        let mut own = weather.episodes.iter().filter(|episode| episode.venue == venue && episode.from <= second);
         let sockets = problems.keys().all(|key| key.contains("ws"));
-        let excused = own.any(|episode| second <= episode.to + BACK || (sockets && second <= episode.noticed));
-        if excused {
+        let excused = |episode: &Episode| episode.from <= second && (second <= episode.to + BACK || (sockets && second <= episode.noticed));
+        if second < BACK || self.suffers(venue, excused) {
             return;
         }
         let why = format!("{problems:?}");
@@ -174,13 +192,63 @@ impl Judge {
         }
     }
 
+    /// Whether something goes wrong with a venue.
+    fn suffers(&self, venue: &str, what: impl Fn(&Episode) -> bool) -> bool {
+        self.weather.episodes.iter().any(|episode| episode.venue == venue && what(episode))
+    }
+
+    /// What the venues list of what is collected.
+    pub(crate) fn listed(&self) -> &BTreeSet<(String, Market, String)> {
+        &self.listed
+    }
+
+    /// All trades of a day, served or not, in an instrument's own memory. Each that was missed has to lie in a gap, or in a
+    /// time in which the venue itself left things out.
+    pub(crate) fn history(&mut self, trades: Vec<Event>, until: Time) {
+        for event in trades {
+            let Some(time) = event.time.filter(|time| *time > self.began + Duration::from_secs(BACK) && *time < until) else { continue };
+            let second = time.since(self.began).as_secs();
+            let left_out = |episode: &Episode| episode.leaves_out() && second + AROUND >= episode.from && second <= episode.to + AROUND;
+            let known = self.delivered.contains(&fact(&event)) || self.is_missed(&place(&event, Channel::Trade), time);
+            if !known && !self.suffers(&event.instrument.venue, left_out) {
+                self.blame(format!("a trade at {second} s was missed, without a gap: {}", shown(&event)));
+            }
+        }
+    }
+
+    /// Whether the collector says that something was missed then.
+    fn is_missed(&self, (name, market, channel): &Place, at: Time) -> bool {
+        let (venue, symbol) = name.split_once('/').unwrap();
+        let missed = self.missed.get(&(venue.to_owned(), *market, *channel));
+        missed.is_some_and(|all| all.iter().any(|gap| (gap.symbol == symbol || gap.symbol == "*") && gap.from <= at && at <= gap.to))
+    }
+
     /// What was wrong with what was asked.
     pub(crate) fn asked(&mut self, log: &[Sent], profiles: &[Profile]) {
         for profile in profiles {
             let own: Vec<&Sent> = log.iter().filter(|sent| sent.venue() == profile.name).collect();
             self.bans(&own, profile);
             self.budgets(&own, profile);
+            self.reconnects(&own, &profile.name);
         }
+    }
+
+    /// A connection that took the place of another has a gap between them, unless the other one was relieved in time, or did
+    /// not last.
+    fn reconnects(&mut self, own: &[&Sent], venue: &str) {
+        let mut last: BTreeMap<&str, Time> = BTreeMap::new();
+        let opened =
+            own.iter().filter(|sent| sent.socket).filter_map(|sent| Some((sent.target.as_str(), sent.answer.filter(|answer| answer.status == 101)?.at)));
+        let mut untold = Vec::new();
+        for (target, at) in opened {
+            let Some(before) = last.insert(target, at) else { continue };
+            let of_venue = self.missed.iter().filter(|((name, ..), _)| name == venue).flat_map(|(_, missed)| missed);
+            let told = of_venue.into_iter().any(|gap| gap.to > before && gap.to <= at);
+            if !told && (LASTED..RELIEVED).contains(&at.since(before)) {
+                untold.push(format!("{target} was opened at {} and again at {}, and no gap between them", self.clock(before), self.clock(at)));
+            }
+        }
+        self.faults.extend(untold);
     }
 
     fn bans(&mut self, own: &[&Sent], profile: &Profile) {
@@ -250,19 +318,13 @@ impl Judge {
         if !invented.is_empty() {
             self.blame(format!("{} invented: {:#?}", invented.len(), invented.iter().take(3).collect::<Vec<_>>()));
         }
-        let is_missed = |served: &Served, at: Time| {
-            let (name, market, channel) = &served.place;
-            let (venue, symbol) = name.split_once('/').unwrap();
-            let missed = self.missed.get(&(venue.to_owned(), *market, *channel));
-            missed.is_some_and(|all| all.iter().any(|gap| (gap.symbol == symbol || gap.symbol == "*") && gap.from <= at && at <= gap.to))
-        };
         let state =
             |channel: usize| [Channel::Ticker, Channel::Quote, Channel::Mark, Channel::Funding, Channel::OpenInterest].iter().any(|c| c.index() == channel);
         let lost: BTreeMap<Time, String> = self
             .served
             .iter()
             .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)))
-            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !is_missed(served, at)))
+            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !self.is_missed(&served.place, at)))
             .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), served.shown)))
             .collect();
         if !lost.is_empty() {

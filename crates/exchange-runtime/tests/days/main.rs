@@ -118,8 +118,9 @@ fn bad_days_are_lived_through() {
     };
     let diary = number("COLLECTOR_SEED").is_some();
     let days = all(seeds.map(|seed| Day::of(seed, false).with_diary(diary)).collect());
-    let bad: Vec<u64> = days.iter().filter(|(_, outcome)| !outcome.faults.is_empty()).map(|(day, _)| day.seed).collect();
-    println!("days that were not lived through: {bad:?}");
+    for (day, outcome) in days.iter().filter(|(_, outcome)| !outcome.faults.is_empty()) {
+        println!("wrong with day {}: {:#?}", day.seed, outcome.faults.iter().take(5).collect::<Vec<_>>());
+    }
     for (day, outcome) in &days {
         assert_good(day, outcome, "bad_days");
     }

@@ -27,6 +27,13 @@ pub(crate) struct Episode {
     pub(crate) what: &'static str,
 }
 
+impl Episode {
+    /// Whether something may be left out without anybody's knowing, or it is not known when it happened.
+    pub(crate) fn leaves_out(&self) -> bool {
+        LOSSY.contains(&self.what) || self.what == "clock jump"
+    }
+}
+
 impl fmt::Display for Episode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} from {} to {} s", self.venue, self.what, self.from, self.to)
@@ -67,6 +74,9 @@ const KINDS: [&str; 23] = [
     "hanging outage",
 ];
 
+/// Of these, a stream alone does not say that it left something out.
+const LOSSY: [&str; 5] = ["broken frames", "dropped frames", "reordered frames", "garbage frames", "garbage"];
+
 impl Weather {
     /// A day without faults.
     pub(crate) fn fair() -> Self {
@@ -79,7 +89,11 @@ impl Weather {
         for &venue in venues {
             let mut from = BEGINS + rng.u64(0..3600);
             while from < ENDS - 1200 {
-                let kind = rng.choice(KINDS).unwrap();
+                let mut kind = rng.choice(KINDS).unwrap();
+                // What is noticed late comes early.
+                while from > DAY - NOTICED && ["only pongs", "zero frames", "silent topics"].contains(&kind) {
+                    kind = rng.choice(KINDS).unwrap();
+                }
                 let episode = weather.episode(rng, venue, from, kind);
                 from = episode.to.max(if rng.bool() { episode.noticed } else { 0 }) + 300 + rng.u64(0..7200);
                 weather.episodes.push(episode);
@@ -173,7 +187,7 @@ impl Weather {
             }
             _ => self.rule("outage", venue, from, to, "manner = \"hang\"\n"),
         }
-        if ["broken frames", "dropped frames", "reordered frames", "garbage frames", "garbage"].contains(&what) {
+        if LOSSY.contains(&what) {
             noticed = to + NOTICED;
         }
         Episode { venue, from, to, noticed, what }
