@@ -324,6 +324,7 @@ impl Judge {
             .served
             .iter()
             .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)))
+            .filter(|(_, served)| !is_past(served.first, &served.shown))
             .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !self.is_missed(&served.place, at)))
             .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), served.shown)))
             .collect();
@@ -338,4 +339,12 @@ impl Judge {
             self.faults.push(format!("silent at the end: {silent:?}"));
         }
     }
+}
+
+/// Whether a trade or candle was of the past already when it was served: what is read to close a gap holds what lies beside the
+/// gap, too, and what was before anybody listened.
+fn is_past(served: Time, shown: &str) -> bool {
+    let number = |key: &str| shown.split_once(key)?.1.split([',', '}']).next()?.parse::<i64>().ok();
+    let old = |at: Option<i64>| at.is_some_and(|at| served.since(Time::from_micros(at)) > Duration::from_mins(2));
+    (shown.starts_with("{\"type\":\"trade\"") && old(number("\"et\":"))) || (shown.starts_with("{\"type\":\"candle\"") && old(number("\"open_time\":")))
 }
