@@ -157,7 +157,7 @@ impl Day {
         for second in (LOOK..=DAY).step_by(usize::try_from(LOOK).unwrap()) {
             tokio::time::sleep_until(self.instant(second, clock)).await;
             sim.set_rate(self.rate(second));
-            self.look(&monitor, second, &mut judge);
+            Self::look(&monitor, second, &mut judge);
             if second.is_multiple_of(60) {
                 diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
                 judge.truth(sim.truth());
@@ -234,7 +234,7 @@ impl Day {
         truth.into_iter().filter(|event| matches!(event.body, Body::Trade(_))).collect()
     }
 
-    fn look(&self, monitor: &Monitor, second: u64, judge: &mut Judge) {
+    fn look(monitor: &Monitor, second: u64, judge: &mut Judge) {
         for status in monitor.status().into_iter().filter(|status| !status.is_ready()) {
             judge.unready(&status.venue, second, &status.health.problems);
         }

@@ -320,7 +320,7 @@ impl Judge {
         }
         let state =
             |channel: usize| [Channel::Ticker, Channel::Quote, Channel::Mark, Channel::Funding, Channel::OpenInterest].iter().any(|c| c.index() == channel);
-        let lost: BTreeMap<Time, String> = self
+        let missing: BTreeMap<Time, String> = self
             .served
             .iter()
             .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)))
@@ -328,8 +328,8 @@ impl Judge {
             .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !self.is_missed(&served.place, at)))
             .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), served.shown)))
             .collect();
-        if !lost.is_empty() {
-            self.blame(format!("{} lost, without a gap: {:#?}", lost.len(), lost.values().take(3).collect::<Vec<_>>()));
+        if !missing.is_empty() {
+            self.blame(format!("{} lost, without a gap: {:#?}", missing.len(), missing.values().take(3).collect::<Vec<_>>()));
         }
         let streams = [Channel::Ticker, Channel::Quote, Channel::Trade, Channel::Book].map(Channel::index);
         let (early, late) = (self.began + Duration::from_secs(first), Time::from_micros(end.micros() - i64::try_from(last * 1_000_000).unwrap()));
