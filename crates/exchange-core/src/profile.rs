@@ -191,7 +191,7 @@ impl Default for CircuitPolicy {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         // At most as long as a venue that is back may be missed for.
-        Self { failures: 5, open: seconds(5), open_max: seconds(20), trickle: seconds(1) }
+        Self { failures: 5, open: seconds(5), open_max: seconds(12), trickle: seconds(1) }
     }
 }
 

@@ -46,7 +46,7 @@ const REFILLS_LOOKED_AT: usize = 16;
 /// How often one request of a `--once` cycle is tried.
 const ATTEMPTS: u32 = 4;
 /// Pauses between attempts of one request.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(12));
 /// How often the list of instruments is read, where the venue's description says nothing: what is listed is collected
 /// within a minute.
 const INSTRUMENTS_EVERY: Duration = Duration::from_secs(45);

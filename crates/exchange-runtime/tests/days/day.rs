@@ -157,7 +157,7 @@ impl Day {
         for second in (LOOK..=DAY).step_by(usize::try_from(LOOK).unwrap()) {
             tokio::time::sleep_until(self.instant(second, clock)).await;
             sim.set_rate(self.rate(second));
-            Self::look(&monitor, second, &mut judge);
+            look(&monitor, second, &mut judge);
             if second.is_multiple_of(60) {
                 diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
                 judge.truth(sim.truth());
@@ -174,7 +174,7 @@ impl Day {
         diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
         let polled = if self.mode == Mode::Poll { 2 * self.interval } else { 0 };
         judge.history(history, self.began + Duration::from_secs(DAY - STILL - polled));
-        judge.conclude(end, BUSY, self.all_events);
+        judge.conclude(end, BUSY, self.all_events, self.mode == Mode::Poll);
         let log = log.lock().unwrap();
         judge.asked(&log, &profiles);
         if self.diary {
@@ -233,15 +233,16 @@ impl Day {
         judge.truth(truth.clone());
         truth.into_iter().filter(|event| matches!(event.body, Body::Trade(_))).collect()
     }
+}
 
-    fn look(monitor: &Monitor, second: u64, judge: &mut Judge) {
-        for status in monitor.status().into_iter().filter(|status| !status.is_ready()) {
-            judge.unready(&status.venue, second, &status.health.problems);
-        }
-        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        if tasks > MOST_TASKS {
-            judge.blame(format!("{tasks} tasks at {second} s"));
-        }
+/// Looks at how the venues are doing, and the runtime.
+fn look(monitor: &Monitor, second: u64, judge: &mut Judge) {
+    for status in monitor.status().into_iter().filter(|status| !status.is_ready()) {
+        judge.unready(&status.venue, second, &status.health.problems);
+    }
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    if tasks > MOST_TASKS {
+        judge.blame(format!("{tasks} tasks at {second} s"));
     }
 }
 

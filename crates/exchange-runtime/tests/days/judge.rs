@@ -30,7 +30,9 @@ struct Served {
     first: Time,
     last: Time,
     place: Place,
-    shown: String,
+    /// A candle out of a history: asked for in spans, of which only what was missed is passed on.
+    past: bool,
+    event: Event,
 }
 
 /// A stretch of time of which something was missed, by the collector's own word.
@@ -50,6 +52,8 @@ pub(crate) struct Judge {
     delivered: HashSet<EventId>,
     trades: HashSet<(String, Market, String)>,
     missed: BTreeMap<(String, Market, usize), Vec<Missed>>,
+    /// What was made good for, by the collector's own word.
+    refilled: BTreeMap<(String, Market, usize), Vec<Missed>>,
     /// When something of each stream came first and last.
     heard: BTreeMap<Place, (Time, Time)>,
     /// Ids as the collector gave them.
@@ -62,7 +66,7 @@ pub(crate) struct Judge {
     unready: Vec<(String, Duration, Duration, String)>,
     /// Facts that were delivered before anything said that they were served: an answer is told of when its last byte is
     /// on its way.
-    unknown: HashMap<EventId, String>,
+    unknown: HashMap<EventId, Event>,
 }
 
 /// The same for the same fact, whenever it arrived.
@@ -74,11 +78,30 @@ fn place(event: &Event, channel: Channel) -> Place {
     (format!("{}/{}", event.instrument.venue, event.instrument.venue_symbol), event.instrument.market, channel.index())
 }
 
+fn time(ident: Option<&Ident>) -> Option<Time> {
+    let micros = ident.and_then(Ident::as_number)?;
+    i64::try_from(micros).ok().map(Time::from_micros)
+}
+
+/// A stretch of time of a channel of an event's instrument, and where it is kept.
+fn span(event: &Event, channel: Channel, from: Time, to: Time) -> ((String, Market, usize), Missed) {
+    let instrument = &event.instrument;
+    let key = (instrument.venue.to_string(), instrument.market, channel.index());
+    (key, Missed { symbol: instrument.venue_symbol.to_string(), from, to })
+}
+
 fn shown(event: &Event) -> String {
     let mut line = Vec::new();
     event.write_json(None, &mut line);
     line.truncate(300);
     String::from_utf8_lossy(&line).into_owned()
+}
+
+/// Whether a time lies in one of these stretches.
+fn within(all: &BTreeMap<(String, Market, usize), Vec<Missed>>, (name, market, channel): &Place, at: Time) -> bool {
+    let (venue, symbol) = name.split_once('/').unwrap();
+    let own = all.get(&(venue.to_owned(), *market, *channel));
+    own.is_some_and(|own| own.iter().any(|span| (span.symbol == symbol || span.symbol == "*") && span.from <= at && at <= span.to))
 }
 
 impl Judge {
@@ -91,6 +114,7 @@ impl Judge {
             delivered: HashSet::new(),
             trades: HashSet::new(),
             missed: BTreeMap::new(),
+            refilled: BTreeMap::new(),
             heard: BTreeMap::new(),
             ids: HashSet::new(),
             events: 0,
@@ -118,7 +142,9 @@ impl Judge {
             let Some(channel) = event.body.channel() else { continue };
             let id = fact(&event);
             let at = event.received;
-            let served = self.served.entry(id).or_insert_with(|| Served { first: at, last: at, place: place(&event, channel), shown: shown(&event) });
+            let past = matches!(event.body, Body::Candle(_)) && event.time.is_none();
+            let place = place(&event, channel);
+            let served = self.served.entry(id).or_insert_with(|| Served { first: at, last: at, place, past, event });
             served.last = at;
         }
     }
@@ -141,11 +167,16 @@ impl Judge {
                     if !self.suffers(&event.instrument.venue, excused) {
                         self.blame(format!("a gap while nothing was wrong, at {second} s: {}", shown(event)));
                     }
-                    let from = gap.from.as_ref().and_then(Ident::as_number).and_then(|micros| i64::try_from(micros).ok()).map(Time::from_micros);
-                    if let (GapReason::Disconnect | GapReason::Overflow, Some(from)) = (gap.reason, from) {
-                        let key = (event.instrument.venue.to_string(), event.instrument.market, gap.channel.index());
-                        let missed = Missed { symbol: event.instrument.venue_symbol.to_string(), from, to: event.received };
+                    if let (GapReason::Disconnect | GapReason::Overflow, Some(from)) = (gap.reason, time(gap.from.as_ref())) {
+                        let (key, missed) = span(event, gap.channel, from, event.received);
                         self.missed.entry(key).or_default().push(missed);
+                    }
+                    continue;
+                }
+                Body::Refill(refill) => {
+                    if let (true, Some(from), Some(to)) = (refill.complete, time(refill.from.as_ref()), time(refill.to.as_ref())) {
+                        let (key, refilled) = span(event, refill.channel, from, to);
+                        self.refilled.entry(key).or_default().push(refilled);
                     }
                     continue;
                 }
@@ -170,7 +201,7 @@ impl Judge {
             let id = fact(event);
             self.delivered.insert(id);
             if !self.served.contains_key(&id) {
-                self.unknown.insert(id, shown(event));
+                self.unknown.insert(id, event.clone());
             }
             let heard = self.heard.entry(place(event, channel)).or_insert((event.received, event.received));
             heard.1 = event.received;
@@ -209,18 +240,16 @@ impl Judge {
             let Some(time) = event.time.filter(|time| *time > self.began + Duration::from_secs(BACK) && *time < until) else { continue };
             let second = time.since(self.began).as_secs();
             let left_out = |episode: &Episode| episode.leaves_out() && second + AROUND >= episode.from && second <= episode.to + AROUND;
-            let known = self.delivered.contains(&fact(&event)) || self.is_missed(&place(&event, Channel::Trade), time);
-            if !known && !self.suffers(&event.instrument.venue, left_out) {
+            if self.delivered.contains(&fact(&event)) || self.suffers(&event.instrument.venue, left_out) {
+                continue;
+            }
+            let place = place(&event, Channel::Trade);
+            if within(&self.refilled, &place, time) {
+                self.blame(format!("a trade at {second} s is not among what was refilled: {}", shown(&event)));
+            } else if !within(&self.missed, &place, time) {
                 self.blame(format!("a trade at {second} s was missed, without a gap: {}", shown(&event)));
             }
         }
-    }
-
-    /// Whether the collector says that something was missed then.
-    fn is_missed(&self, (name, market, channel): &Place, at: Time) -> bool {
-        let (venue, symbol) = name.split_once('/').unwrap();
-        let missed = self.missed.get(&(venue.to_owned(), *market, *channel));
-        missed.is_some_and(|all| all.iter().any(|gap| (gap.symbol == symbol || gap.symbol == "*") && gap.from <= at && at <= gap.to))
     }
 
     /// What was wrong with what was asked.
@@ -308,13 +337,13 @@ impl Judge {
     }
 
     /// The last word: what was lost, what was invented, what fell silent for good. Nothing is asked of what was served
-    /// from `end` on; streams that spoke within `first` seconds have to speak in the last `last` seconds, too. Of `states`
-    /// that repeat themselves it is not known which were held back.
-    pub(crate) fn conclude(&mut self, end: Time, (first, last): (u64, u64), states: bool) {
+    /// from `end` on; streams that spoke within `first` seconds have to speak in the last `last` seconds, too. Without
+    /// `states`, those that repeat themselves were held back; without `past`, candles were only asked for to fill gaps.
+    pub(crate) fn conclude(&mut self, end: Time, (first, last): (u64, u64), states: bool, past: bool) {
         for (venue, from, to, why) in std::mem::take(&mut self.unready) {
             self.blame(format!("{venue} is not ready from {from:?} to {to:?}: {why}"));
         }
-        let invented: BTreeSet<String> = self.unknown.iter().filter(|(id, _)| !self.served.contains_key(*id)).map(|(_, shown)| shown.clone()).collect();
+        let invented: BTreeSet<String> = self.unknown.iter().filter(|(id, _)| !self.served.contains_key(*id)).map(|(_, event)| shown(event)).collect();
         if !invented.is_empty() {
             self.blame(format!("{} invented: {:#?}", invented.len(), invented.iter().take(3).collect::<Vec<_>>()));
         }
@@ -323,10 +352,10 @@ impl Judge {
         let missing: BTreeMap<Time, String> = self
             .served
             .iter()
-            .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)))
-            .filter(|(_, served)| !is_past(served.first, &served.shown))
-            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !self.is_missed(&served.place, at)))
-            .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), served.shown)))
+            .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)) && (past || !served.past))
+            .filter(|(_, served)| !is_past(served.first, &served.event))
+            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !within(&self.missed, &served.place, at)))
+            .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), shown(&served.event))))
             .collect();
         if !missing.is_empty() {
             self.blame(format!("{} lost, without a gap: {:#?}", missing.len(), missing.values().take(3).collect::<Vec<_>>()));
@@ -342,9 +371,11 @@ impl Judge {
 }
 
 /// Whether a trade or candle was of the past already when it was served: what is read to close a gap holds what lies beside the
-/// gap, too, and what was before anybody listened.
-fn is_past(served: Time, shown: &str) -> bool {
-    let number = |key: &str| shown.split_once(key)?.1.split([',', '}']).next()?.parse::<i64>().ok();
-    let old = |at: Option<i64>| at.is_some_and(|at| served.since(Time::from_micros(at)) > Duration::from_mins(2));
-    (shown.starts_with("{\"type\":\"trade\"") && old(number("\"et\":"))) || (shown.starts_with("{\"type\":\"candle\"") && old(number("\"open_time\":")))
+/// gap, too, and what was before anybody listened. Candles by REST have no time of their own.
+fn is_past(served: Time, event: &Event) -> bool {
+    match event.body {
+        Body::Trade(_) => event.time.is_some_and(|time| served.since(time) > Duration::from_secs(30)),
+        Body::Candle(_) => event.time.is_none(),
+        _ => false,
+    }
 }

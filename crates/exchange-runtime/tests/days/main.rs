@@ -99,7 +99,7 @@ fn assert_good(day: &Day, outcome: &Outcome, test: &str) {
     }
     let Day { seed, weather, .. } = day;
     let again = format!("COLLECTOR_SEED={seed} cargo test -p exchange-runtime --test days -- {test}");
-    let lines = |all: &mut dyn Iterator<Item = String>| all.map(|line| ["\n  ", &line].concat()).collect::<Vec<_>>().concat();
+    let lines = |all: &mut dyn Iterator<Item = String>| all.flat_map(|line| ["\n  ".to_owned(), line]).collect::<String>();
     panic!(
         "{} things were wrong with day {seed}:{}\nIt was {day}: {}.\nIts faults:{}\nAs a file:\n{}\nSee it again: {again}",
         outcome.faults.len(),
