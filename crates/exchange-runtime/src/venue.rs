@@ -565,6 +565,10 @@ impl VenueActor {
             (_, Err(refusal)) if refusal.kind == ErrorKind::Rejected => session::Answer::Refused,
             _ => session::Answer::Failed,
         };
+        if let Purpose::Ask(_, _, Class::Backfill, _) = purpose {
+            // A question, no source: its few newest records would hide what was missed before them from the refill.
+            turn.events.retain(|event| matches!(event.body, Body::DecodeError(_)));
+        }
         let refill = matches!(purpose, Purpose::Refill(..));
         if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
             scheduled.running += u32::try_from(turn.fetch.len()).unwrap_or(0);

@@ -160,7 +160,7 @@ impl Day {
             look(&monitor, second, &mut judge);
             if second.is_multiple_of(60) {
                 diary.events.extend(kept.read(&mut judge, &mut digest).into_iter().filter(|_| self.diary));
-                judge.truth(sim.truth());
+                judge.truth(sim.truth(), &log.lock().unwrap());
             }
         }
         let end = clock.wall();
@@ -230,7 +230,7 @@ impl Day {
             net::glance(&sim.door(), &format!("/{venue}/{path}symbol={symbol}&limit=1000")).await;
         }
         let truth = sim.truth();
-        judge.truth(truth.clone());
+        judge.truth(truth.clone(), &[]);
         truth.into_iter().filter(|event| matches!(event.body, Body::Trade(_))).collect()
     }
 }

@@ -19,6 +19,8 @@ const LASTED: Duration = Duration::from_mins(2);
 const RELIEVED: Duration = Duration::from_hours(20);
 /// A clock that is off makes a time that much uncertain.
 const AROUND: u64 = 700;
+/// The slowest answer is there after so long.
+const SLOWEST: Duration = Duration::from_mins(2);
 /// A venue's budget is used up to so many percent.
 const SHARE: u64 = 90;
 
@@ -32,6 +34,8 @@ struct Served {
     place: Place,
     /// A candle out of a history: asked for in spans, of which only what was missed is passed on.
     past: bool,
+    /// The answer to a question whether all is well, and nothing else: none of it is passed on.
+    asked: bool,
     event: Event,
 }
 
@@ -136,16 +140,20 @@ impl Judge {
         format!("{seconds:.1} s")
     }
 
-    /// What the simulator says that it served.
-    pub(crate) fn truth(&mut self, events: Vec<Event>) {
+    /// What the simulator says that it served, and what it was asked for until now.
+    pub(crate) fn truth(&mut self, events: Vec<Event>, log: &[Sent]) {
+        let Some(first) = events.iter().map(|event| event.received).min() else { return };
+        let questions: Vec<&Sent> = log.iter().rev().take_while(|sent| sent.at + SLOWEST >= first).filter(|sent| sent.is_question()).collect();
         for event in events {
             let Some(channel) = event.body.channel() else { continue };
             let id = fact(&event);
             let at = event.received;
+            let asked = questions.iter().any(|sent| sent.is_answered_by(&event));
             let past = matches!(event.body, Body::Candle(_)) && event.time.is_none();
             let place = place(&event, channel);
-            let served = self.served.entry(id).or_insert_with(|| Served { first: at, last: at, place, past, event });
+            let served = self.served.entry(id).or_insert_with(|| Served { first: at, last: at, place, past, asked, event });
             served.last = at;
+            served.asked &= asked;
         }
     }
 
@@ -353,7 +361,9 @@ impl Judge {
             .served
             .iter()
             .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)) && (past || !served.past))
-            .filter(|(_, served)| !is_past(served.first, &served.event))
+            .filter(|(_, served)| !served.asked)
+            // The venue's history begins before the day does.
+            .filter(|(_, served)| !matches!(served.event.body, Body::Trade(_)) || served.event.time >= Some(self.began))
             .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !within(&self.missed, &served.place, at)))
             .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), shown(&served.event))))
             .collect();
@@ -367,15 +377,5 @@ impl Judge {
         if !silent.is_empty() {
             self.faults.push(format!("silent at the end: {silent:?}"));
         }
-    }
-}
-
-/// Whether a trade or candle was of the past already when it was served: what is read to close a gap holds what lies beside the
-/// gap, too, and what was before anybody listened. Candles by REST have no time of their own.
-fn is_past(served: Time, event: &Event) -> bool {
-    match event.body {
-        Body::Trade(_) => event.time.is_some_and(|time| served.since(time) > Duration::from_secs(30)),
-        Body::Candle(_) => event.time.is_none(),
-        _ => false,
     }
 }

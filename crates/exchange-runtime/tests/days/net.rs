@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use exchange_core::Time;
+use exchange_core::event::BookKind;
 use exchange_core::profile::Method;
+use exchange_core::{Body, Event, Time};
 use exchange_runtime::{Clock, Failure, FailureKind, HttpAnswer, HttpRequest, Net, Socket, handshake, websocket_config};
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt as _, Full};
@@ -41,6 +42,23 @@ pub(crate) struct Answer {
 impl Sent {
     pub(crate) fn venue(&self) -> &str {
         self.target.trim_start_matches('/').split('/').next().unwrap()
+    }
+
+    /// Whether it asks for the newest few records of an instrument, to know whether a silent stream is well.
+    pub(crate) fn is_question(&self) -> bool {
+        self.target.ends_with("&limit=5")
+    }
+
+    /// Whether an event may be a part of the answer.
+    pub(crate) fn is_answered_by(&self, event: &Event) -> bool {
+        let Some(answer) = self.answer else { return false };
+        let named = || self.target.contains(&format!("symbol={}&", event.instrument.venue_symbol));
+        let kind = match &event.body {
+            Body::Book(book) => book.kind == BookKind::Snapshot,
+            Body::Trade(_) => true,
+            _ => false,
+        };
+        kind && (self.at..=answer.at).contains(&event.received) && self.venue() == &*event.instrument.venue && named()
     }
 }
 
