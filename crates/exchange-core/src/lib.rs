@@ -40,7 +40,7 @@ mod template;
 pub mod time;
 pub mod wire;
 
-pub use batch::Batch;
+pub use batch::{Batch, NoPosition, Position};
 pub use decimal::Decimal;
 pub use error::{DecodeError, ErrorKind};
 pub use event::{Body, Channel, Event, EventId};

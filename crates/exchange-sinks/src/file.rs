@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use exchange_core::{Batch, Time};
 use zstd::Encoder;
 
+use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
+use crate::registry::Target;
 use crate::sink::{Sink, SinkFuture};
 use crate::worker::{Output, Threaded};
 
@@ -37,6 +39,33 @@ pub struct FileOptions {
 impl Default for FileOptions {
     fn default() -> Self {
         Self { rotate_every: Duration::from_hours(1), rotate_bytes: 256 << 20, level: 1 }
+    }
+}
+
+/// Reads `file:DIR` with, if need be, `?rotate=10m&size=64MiB&level=3` behind it.
+pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    let directory = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `file:./data`)"))?.into();
+    let default = FileOptions::default();
+    let rotate_every = address.take_duration("rotate", Duration::from_secs(1))?.unwrap_or(default.rotate_every);
+    let rotate_bytes = address.take_bytes("size")?.unwrap_or(default.rotate_bytes);
+    let level = address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()).unwrap_or(default.level);
+    address.end()?;
+    Ok(Arc::new(FileTarget { directory, options: FileOptions { rotate_every, rotate_bytes, level } }))
+}
+
+#[derive(Debug)]
+struct FileTarget {
+    directory: PathBuf,
+    options: FileOptions,
+}
+
+impl Target for FileTarget {
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(FileSink::open(&self.directory, self.options)?))
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.directory)
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+mod address;
 #[cfg(test)]
 mod contract;
 mod error;

@@ -5,9 +5,31 @@ use std::sync::Arc;
 
 use exchange_core::Batch;
 
+use crate::address::Address;
 use crate::error::SinkError;
+use crate::registry::Target;
 use crate::sink::{Sink, SinkFuture};
 use crate::worker::Meter;
+
+/// Reads `null:`.
+pub(crate) fn target(address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    address.nothing_behind()?;
+    address.end()?;
+    Ok(Arc::new(Null))
+}
+
+#[derive(Debug)]
+struct Null;
+
+impl Target for Null {
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(NullSink::new()))
+    }
+
+    fn lasts(&self) -> bool {
+        false
+    }
+}
 
 /// Takes everything and keeps nothing.
 #[derive(Debug)]

@@ -8,9 +8,31 @@ use std::sync::Arc;
 
 use exchange_core::Batch;
 
+use crate::address::Address;
 use crate::error::SinkError;
+use crate::registry::Target;
 use crate::sink::{Sink, SinkFuture};
 use crate::worker::{Output, Threaded};
+
+/// Reads `stdout:`.
+pub(crate) fn target(address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    address.nothing_behind()?;
+    address.end()?;
+    Ok(Arc::new(Stdout))
+}
+
+#[derive(Debug)]
+struct Stdout;
+
+impl Target for Stdout {
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(StdoutSink::open()?))
+    }
+
+    fn lasts(&self) -> bool {
+        false
+    }
+}
 
 /// Event lines on standard output.
 #[derive(Debug)]
