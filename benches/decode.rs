@@ -10,8 +10,8 @@ use collector::core::feed::{Reply, Turn};
 use collector::core::memo::Memo;
 use collector::core::pipeline::Everything;
 use collector::core::profile::Method;
-use collector::core::{Feed, Market, Pipeline, Profile, Sealer, Time};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use collector::core::{Batch, Feed, Interner, Market, Pipeline, Profile, Sealer, Time};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde::de::IgnoredAny;
 
 /// Messages whose events are sealed together: what a busy connection reads at once.
@@ -162,5 +162,41 @@ fn rest(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mixes, rest, lists, fixtures);
+/// Event lines, to and fro: what a journal's batch costs besides its file.
+fn event_lines(c: &mut Criterion) {
+    for name in ["binance", "bybit"] {
+        let url = if name == "binance" { "wss://fstream.binance.com/public/stream" } else { "wss://stream.bybit.com/v5/public/linear" };
+        let mut feed = Feed::new(support::venue(name, support::SYMBOLS), Market::Linear);
+        let mut turn = Turn::default();
+        for message in &support::mix(name)[..50_000] {
+            feed.frame(Time::from_millis(1_767_225_600_000), url, message.as_bytes(), &mut turn);
+        }
+        Sealer::default().seal(&mut turn.events);
+        let batches: Vec<Batch> = turn.events.chunks(TOGETHER).map(|events| Batch::new(events.to_vec())).collect();
+        let bytes = batches.iter().map(|batch| batch.lines().len()).sum::<usize>() as u64;
+        let mut group = c.benchmark_group(format!("event_lines/{name}_mix"));
+        group.throughput(Throughput::ElementsAndBytes { elements: turn.events.len() as u64, bytes }).sample_size(10);
+        group.bench_function("write", |b| {
+            let mut out = Vec::new();
+            b.iter(|| {
+                for event in &turn.events {
+                    out.clear();
+                    event.write_json(None, &mut out);
+                    black_box(&out);
+                }
+            });
+        });
+        group.bench_function("parse", |b| {
+            let mut interner = Interner::default();
+            b.iter_batched(
+                || batches.iter().map(|batch| batch.lines().to_vec()).collect::<Vec<_>>(),
+                |lines| lines.into_iter().for_each(|lines| drop(black_box(Batch::parse_with(lines, &mut interner).expect("a batch")))),
+                BatchSize::LargeInput,
+            );
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, mixes, rest, lists, fixtures, event_lines);
 criterion_main!(benches);

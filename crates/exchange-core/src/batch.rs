@@ -52,6 +52,11 @@ impl Batch {
         Self { events, lines: OnceLock::new(), position: None }
     }
 
+    /// A batch that was read: its events, and the lines that they were read from, each with its end.
+    pub(crate) fn with_lines(events: Vec<Event>, lines: Vec<u8>) -> Self {
+        Self { events, lines: OnceLock::from(lines), position: None }
+    }
+
     /// The same batch as it lies in a journal.
     #[must_use]
     pub fn at(self, position: Position) -> Self {

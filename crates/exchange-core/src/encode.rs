@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use crate::decimal::Decimal;
-use crate::event::{Body, BookKind, Event, Ident, Level, Origin, Side};
+use crate::event::{Body, Event, Ident, Level, Side};
 use crate::time::Time;
 
 impl Event {
@@ -24,10 +24,8 @@ impl Event {
         }
         o.time("t", Some(self.received));
         o.time("et", self.time);
-        match self.origin {
-            Some(Origin::Refill) => o.text("origin", "refill"),
-            Some(Origin::Backfill) => o.text("origin", "backfill"),
-            None => {}
+        if let Some(origin) = self.origin {
+            o.text("origin", origin.as_str());
         }
         body(&self.body, &mut o);
         o.key("id");
@@ -110,7 +108,7 @@ fn body(body: &Body, o: &mut Object<'_>) {
             o.ident("trade_id", l.trade_id.as_ref());
         }
         Body::Book(b) => {
-            o.text("kind", if b.kind == BookKind::Snapshot { "snapshot" } else { "delta" });
+            o.text("kind", b.kind.as_str());
             o.levels("bids", &b.bids);
             o.levels("asks", &b.asks);
             o.ident("seq", b.seq.as_ref());

@@ -41,6 +41,16 @@ pub enum Origin {
     Backfill,
 }
 
+impl Origin {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refill => "refill",
+            Self::Backfill => "backfill",
+        }
+    }
+}
+
 /// The first 16 bytes of the BLAKE3 hash of an event's canonical content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct EventId(pub [u8; 16]);
@@ -246,6 +256,16 @@ pub enum BookKind {
     Delta,
 }
 
+impl BookKind {
+    /// `snapshot` or `delta`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Delta => "delta",
+        }
+    }
+}
+
 /// One price of a book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
@@ -321,6 +341,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::Disconnect, Self::Sequence, Self::Checksum, Self::Overflow];
+
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -67,6 +67,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Spot, Self::Perpetual, Self::Future, Self::Option];
+
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,6 +92,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Trading, Self::Halted, Self::PreLaunch, Self::Delisted];
+
     /// The contract's word.
     pub fn as_str(self) -> &'static str {
         match self {

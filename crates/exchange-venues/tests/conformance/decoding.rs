@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use exchange_core::capture::{Capture, CaptureSource};
 use exchange_core::profile::Endpoint;
-use exchange_core::{Body, Market};
+use exchange_core::{Body, Event, Interner, Market};
 use serde_json::{Map, Value};
 
 use crate::contract;
-use crate::fixtures::{Decoded, Fixture, Tested, reversed, venues};
+use crate::fixtures::{Decoded, Fixture, Tested, reversed, to_json, venues};
 
 /// Set by `cargo xtask bless` to a venue's name, or to `all`: events files are then written, not compared.
 const BLESS: &str = "COLLECTOR_BLESS";
@@ -91,6 +91,23 @@ fn events_are_as_the_contract_says() {
             }
             if let Some(fault) = fault {
                 writeln!(wrong, "{}/{}:{}: {fault}\n  {json}", venue.name(), fixture.name, line.number).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn event_lines_are_read_as_they_were_written() {
+    each_fixture(|venue, fixture, wrong| {
+        let mut interner = Interner::default();
+        for Decoded { line, json, event } in fixture.decode(venue) {
+            let plain = to_json(&event, None);
+            // What `decode` writes has the number of the capture line besides, which is no part of the event.
+            for text in [&json, &plain] {
+                let read = Event::parse_with(text.as_bytes(), &mut interner);
+                if !read.as_ref().is_ok_and(|read| to_json(read, None) == plain && read.id == event.id && read.verify()) {
+                    writeln!(wrong, "{}/{}:{}: {read:?}\n  {text}", venue.name(), fixture.name, line.number).unwrap();
+                }
             }
         }
     });

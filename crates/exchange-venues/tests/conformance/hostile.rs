@@ -153,6 +153,8 @@ fn decode(offline: &mut Offline, capture: &Capture, events: &mut Vec<Event>) {
 /// A mutated number is a number, whatever it means; what a mutation can do to times and names is no fault of ours.
 fn hold_against_contract(capture: &Capture, event: &Event) {
     let json = to_json(event, None);
+    let read = Event::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{error}\n  {json}\n  {}", line_of(capture)));
+    assert_eq!(to_json(&read, None), json, "{}", line_of(capture));
     if let Err(fault) = contract::check(&json) {
         let of_mutation = ["`et`", "`time`", "`next_time`", "`open_time`", "`expiry`", "is no symbol", "`interval_hours`", "`funding_interval_hours`"];
         assert!(of_mutation.iter().any(|what| fault.contains(what)), "{fault}\n  {json}\n  {}", line_of(capture));
