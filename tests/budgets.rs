@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -131,4 +132,29 @@ fn five_hundred_books_at_once_stay_within_the_budget() {
     let used = metric(&metrics, "collector_limit_used", &[("limit", "linear")]);
     assert!((1900..=2160).contains(&used), "{used}");
     run.stop().ok();
+}
+
+#[test]
+fn what_the_venue_says_that_it_allows_is_what_is_spent() {
+    let place = Place::new();
+    // The venue as it was captured, but that it allows a quarter of what its description says.
+    let captured = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../exchange-venues/src/binance/fixtures/linear.ndjson")).unwrap();
+    let (described, said) = (r#"\"intervalNum\":1,\"limit\":2400"#, r#"\"intervalNum\":1,\"limit\":600"#);
+    assert!(captured.contains(described));
+    let file = place.write("captured.ndjson", &captured.replace(described, said));
+    let sim = venue_sim::start(&Config { venues: Vec::new(), play: vec![file], ..Config::default() }).unwrap();
+    let spent = || {
+        let requests = sim.counters().requests;
+        let cost = |path: &str, cost: u64| requests.get(&format!("binance/fapi/v1/{path}")).copied().unwrap_or(0) * cost;
+        cost("ticker/24hr", 40) + cost("premiumIndex", 10) + cost("exchangeInfo", 1)
+    };
+    let mut command = place.collector("run --sink null: --listen 127.0.0.1:0 --exchanges binance --channels ticker,mark --mode poll --interval 100ms");
+    let run = Running::start(command.args(sim.options()), Stdout::Collect);
+    // 90 % of 600 a minute, of which a fifth is left to what is more urgent.
+    eventually("as much as there may be", || (spent() >= 390).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(spent() <= 433, "{}", spent());
+    assert!(answers(&run, "binance", "ok") >= 8);
+    let finished = run.stop().ok();
+    assert!(finished.stderr.contains("the venue's limit is another one than known"), "{}", finished.stderr);
 }

@@ -63,6 +63,24 @@ impl Class {
     }
 }
 
+/// How much a limit allows, by the venue's own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowance {
+    /// The limit's name in the venue's description; `limit/endpoint` where each endpoint has one of its own.
+    pub limit: String,
+    /// Units: requests, or weight.
+    pub budget: u32,
+    /// The window in which so many may be spent.
+    pub window: Duration,
+}
+
+impl Allowance {
+    /// Whether this leaves less room than another one in the long run.
+    pub(crate) fn is_tighter_than(&self, other: &Self) -> bool {
+        u128::from(self.budget) * other.window.as_micros() < u128::from(other.budget) * self.window.as_micros()
+    }
+}
+
 /// One budget. All times are the caller's.
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -90,6 +108,12 @@ impl Budget {
     /// A budget that may be used up: for client frames, where the venue counts as we do.
     pub fn exact(limit: &Limit) -> Self {
         Self { capacity: u64::from(limit.budget).max(1), ..Self::new(limit) }
+    }
+
+    /// From now on, this is the limit. What was spent stays spent.
+    fn allow(&mut self, limit: &Limit) {
+        let Self { capacity, window, .. } = Self::new(limit);
+        (self.capacity, self.window) = (capacity, window);
     }
 
     /// Spends `cost` if that is possible now.
@@ -200,8 +224,18 @@ impl Budgets {
         self.made.get_mut(name)
     }
 
+    /// The limit of that name is another one from now on: budgets that were made of it follow, and what was spent stays
+    /// spent. Nothing happens to a name that has no limit.
+    pub fn allow(&mut self, name: &str, budget: u32, window: Duration) {
+        let Some(limit) = self.limits.get_mut(root(name)) else { return };
+        (limit.budget, limit.window) = (budget, window);
+        for (_, made) in self.made.iter_mut().filter(|(made, _)| root(made) == root(name)) {
+            made.allow(limit);
+        }
+    }
+
     fn limit(&self, name: &str) -> Option<&Limit> {
-        self.limits.get(name.split('/').next().unwrap_or(name))
+        self.limits.get(root(name))
     }
 
     /// Spends `cost` of the budget of that name, as far as the class may fill it. What has no budget is free.
@@ -236,6 +270,11 @@ impl Budgets {
     pub fn banned_until(&self) -> Time {
         self.banned_until
     }
+}
+
+/// The limit of a name: `limit`, or `limit/endpoint`.
+fn root(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -295,6 +334,28 @@ mod tests {
         budget.block(Time::from_millis(60_000));
         assert_eq!(budget.spend(Time::from_millis(119_999), 1), Err(until));
         assert_eq!(budget.spend(until, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_the_venue_allows_holds_at_once_and_what_was_spent_stays_spent() {
+        let mut budgets = Budgets::new(BTreeMap::from([("all".to_owned(), limit(100, 10)), ("each".to_owned(), limit(100, 10))]));
+        let now = Time::from_millis(1_000_000);
+        let spend = |budgets: &mut Budgets, now, name: &str, cost| budgets.spend(now, name, cost, Class::Funding);
+        for name in ["all", "each/a"] {
+            assert_eq!(spend(&mut budgets, now, name, 50), Ok(()));
+        }
+        budgets.allow("all", 60, Duration::from_secs(20));
+        assert_eq!(spend(&mut budgets, now, "all", 4), Ok(()));
+        assert!(spend(&mut budgets, now, "all", 1).is_err(), "54 of 60");
+        assert!(spend(&mut budgets, now + Duration::from_secs(19), "all", 1).is_err(), "the window is longer, too");
+        assert_eq!(spend(&mut budgets, now + Duration::from_secs(21), "all", 54), Ok(()));
+        budgets.allow("each/a", 1000, Duration::from_secs(10));
+        for (name, cost) in [("each/a", 850), ("each/b", 900)] {
+            assert_eq!(spend(&mut budgets, now, name, cost), Ok(()), "{name}");
+            assert!(spend(&mut budgets, now, name, 1).is_err(), "{name}");
+        }
+        budgets.allow("none", 1, Duration::from_secs(1));
+        assert_eq!(spend(&mut budgets, now, "none", 1000), Ok(()), "what has no limit gets none");
     }
 
     #[test]

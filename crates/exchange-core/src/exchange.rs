@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::budget::Allowance;
 use crate::error::{DecodeError, ErrorKind};
 use crate::event::{Body, Channel, DecodeFailure, Event};
 use crate::instrument::{Details, Instrument, Lookup, Market};
@@ -220,6 +222,7 @@ pub struct Out<'o> {
     pub(crate) controls: &'o mut Vec<Control>,
     pub(crate) replies: &'o mut Vec<String>,
     pub(crate) fetches: &'o mut Vec<Request>,
+    pub(crate) allowances: &'o mut Vec<Allowance>,
     pub(crate) received: Time,
     /// Where the events of this message begin.
     pub(crate) start: usize,
@@ -329,6 +332,22 @@ impl Out<'_> {
     /// A frame to be sent in answer.
     pub fn reply(&mut self, frame: String) {
         self.replies.push(frame);
+    }
+
+    /// The venue says how much the limit of the endpoint that answers allows in a window. Where it says so of several
+    /// windows, the tightest in the long run counts. What says "nothing", or "in no time", is no limit.
+    pub fn allows(&mut self, input: &Input<'_>, budget: u64, window: Duration) {
+        let Source::Http { endpoint, .. } = input.source else { return };
+        let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        if budget == 0 || window.is_zero() {
+            return;
+        }
+        let said = Allowance { limit: plan::limit_of(input.profile, endpoint), budget, window };
+        match self.allowances.iter_mut().find(|other| other.limit == said.limit) {
+            Some(other) if said.is_tighter_than(other) => *other = said,
+            Some(_) => {}
+            None => self.allowances.push(said),
+        }
     }
 
     /// Asks another endpoint of the same market, by its name, with these values for its variables: where an answer

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::book::{Books, Verdict};
+use crate::budget::Allowance;
 use crate::error::{DecodeError, ErrorKind, Refusal, classify};
 use crate::event::{Body, Channel, DecodeFailure, Event, Gap, GapReason};
 use crate::exchange::{Control, Decoder, Exchange, Input, Out, Source, excerpt};
@@ -31,6 +32,8 @@ pub struct Turn {
     pub resync: Vec<Arc<Instrument>>,
     /// Requests that a connection wants made.
     pub ask: Vec<Query>,
+    /// What the venue said of its limits.
+    pub allowances: Vec<Allowance>,
 }
 
 /// A request that a connection wants made.
@@ -184,6 +187,7 @@ impl Feed {
             controls: &mut turn.controls,
             replies: &mut turn.send,
             fetches: &mut turn.fetch,
+            allowances: &mut turn.allowances,
             received,
             start,
         };
@@ -192,6 +196,7 @@ impl Feed {
             // Nothing of a message that is not whole is trusted.
             turn.events.truncate(start);
             turn.fetch.truncate(fetches);
+            turn.allowances.clear();
         }
         result
     }

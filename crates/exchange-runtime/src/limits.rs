@@ -12,13 +12,13 @@ mod account;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use exchange_core::budget::Class;
+use exchange_core::budget::{Allowance, Class};
 use exchange_core::exchange::percent_encode;
 use exchange_core::profile::{Limit, Profile};
-use exchange_core::{Market, Request, Time};
+use exchange_core::{Exchange, Market, Request, Time};
 
 use self::account::Account;
 use crate::clock::Clock;
@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     directory: Option<PathBuf>,
     /// The host in whose account each limit is.
     homes: BTreeMap<String, String>,
+    /// What the venue itself said of its limits, where that differs from its description.
+    learned: Mutex<BTreeMap<String, Allowance>>,
     accounts: Mutex<BTreeMap<String, Arc<Account>>>,
 }
 
@@ -51,7 +53,7 @@ impl Limits {
         if let Some(directory) = &directory {
             account::clear_out(directory, clock);
         }
-        Ok(Self { homes: homes(profile), profile: profile.clone(), clock, directory, accounts: Mutex::default() })
+        Ok(Self { homes: homes(profile), profile: profile.clone(), clock, directory, learned: Mutex::default(), accounts: Mutex::default() })
     }
 
     /// Takes what a request costs from its budget, as far as its class may.
@@ -85,6 +87,30 @@ impl Limits {
     /// How much of a limit is used, after what the venue says about it.
     pub(crate) fn used(&self, limit: &str, said: Option<u64>) -> Option<u64> {
         self.account(self.home(limit)?).used(limit, said)
+    }
+
+    /// The venue says how much a limit allows. That counts from now on, except where the user has set the limit to something
+    /// else than the venue's description has. Whether this changed anything.
+    pub(crate) fn learn(&self, exchange: &dyn Exchange, said: &Allowance) -> bool {
+        let Some(configured) = self.profile.limit(&said.limit) else { return false };
+        let known = self.learned().get(&said.limit).map_or((configured.budget, configured.window), |known| (known.budget, known.window));
+        if known == (said.budget, said.window) {
+            return false;
+        }
+        let described = Profile::parse(exchange.policy());
+        if described.is_ok_and(|described| described.limit(&said.limit) != Some(configured)) {
+            return false;
+        }
+        tracing::info!(venue = self.profile.name, limit = said.limit, budget = said.budget, window = ?said.window, "the venue's limit is another one than known");
+        self.learned().insert(said.limit.clone(), said.clone());
+        for account in self.accounts.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            account.allow(said);
+        }
+        true
+    }
+
+    fn learned(&self) -> MutexGuard<'_, BTreeMap<String, Allowance>> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a limit alone for so long; until when that is.
@@ -137,6 +163,7 @@ impl Limits {
         limits.extend(self.profile.markets.keys().map(|market| connects(&self.profile, *market)));
         let path = self.directory.as_ref().map(|directory| directory.join(format!("{}@{}.json", self.profile.name, percent_encode(host))));
         let account = Arc::new(Account::new(limits, self.clock, path));
+        self.learned().values().for_each(|said| account.allow(said));
         accounts.insert(host.to_owned(), account.clone());
         account
     }
@@ -177,9 +204,12 @@ mod tests {
 
     use super::*;
 
+    fn exchange() -> &'static dyn Exchange {
+        exchange_venues::all().iter().copied().find(|exchange| exchange.policy().contains("name = \"binance\"")).unwrap()
+    }
+
     fn binance() -> Arc<Profile> {
-        let exchange = exchange_venues::all().iter().copied().find(|exchange| exchange.policy().contains("name = \"binance\"")).unwrap();
-        Arc::new(Profile::parse(exchange.policy()).unwrap())
+        Arc::new(Profile::parse(exchange().policy()).unwrap())
     }
 
     fn request(market: Market, limit: &str, target: &str, cost: u32) -> Request {
@@ -233,6 +263,30 @@ mod tests {
                 .chain(["binance@stream.binance.com%3A9443.json".to_owned()])
                 .collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn the_venues_word_counts_unless_the_user_has_his_own() {
+        let said = |budget| Allowance { limit: "linear".into(), budget, window: Duration::from_mins(1) };
+        let linear = request(Market::Linear, "linear", "/fapi/v1/x", 90);
+        let room = |limits: &Limits| (0..1000).take_while(|_| limits.spend(&linear, Class::Funding).is_ok()).count();
+        let open = |profile: &Arc<Profile>| Limits::open(profile, Clock::system(), None).unwrap();
+        let described = open(&binance());
+        assert!(!described.learn(exchange(), &said(2400)), "as described");
+        assert_eq!(room(&described), 24);
+        assert!(described.learn(exchange(), &said(3000)) && !described.learn(exchange(), &said(3000)));
+        assert_eq!(room(&described), 6, "what was spent stays spent");
+        let early = open(&binance());
+        assert!(early.learn(exchange(), &said(1200)) && !early.learn(exchange(), &Allowance { limit: "none".into(), ..said(1) }));
+        assert_eq!(room(&early), 12, "also where nothing was asked yet");
+        assert!(early.learn(exchange(), &said(2400)), "and back again");
+        assert_eq!(room(&early), 12);
+
+        let mut profile = (*binance()).clone();
+        profile.limits.get_mut("linear").unwrap().budget = 400;
+        let own = open(&Arc::new(profile));
+        assert!(!own.learn(exchange(), &said(1200)));
+        assert_eq!(room(&own), 4);
     }
 
     #[test]

@@ -163,7 +163,8 @@ impl VenueActor {
         let profile = shared.venue.profile.clone();
         let (ask, asks) = mpsc::unbounded_channel();
         let slice = |(name, limit): (&String, &Limit)| {
-            (name.clone(), Limit { budget: (limit.budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window: limit.window / SWEEP_SLICES, ..limit.clone() })
+            let (budget, window) = sweep_slice(limit.budget, limit.window);
+            (name.clone(), Limit { budget, window, ..limit.clone() })
         };
         shared.limits.look_up(&options.markets);
         let mut actor = Self {
@@ -583,6 +584,12 @@ impl VenueActor {
                 Err(_) => self.roster.failed(key),
             }
         }
+        for said in turn.allowances.drain(..) {
+            if self.shared.limits.learn(self.shared.venue.exchange, &said) {
+                let (budget, window) = sweep_slice(said.budget, said.window);
+                self.sweeps.allow(&said.limit, budget, window);
+            }
+        }
         turn.controls.clear();
         turn.send.clear();
         turn.resync.clear();
@@ -886,6 +893,11 @@ impl Short {
 fn is_anothers<'p>(event: &Event, own: &Poll, mut others: impl Iterator<Item = (&'p [Market], &'p Poll)>) -> bool {
     let Some(channel) = event.body.channel().filter(|channel| *channel != Channel::Instrument && !own.channels.contains(channel)) else { return false };
     others.any(|(markets, poll)| markets.contains(&event.instrument.market) && poll.channels.contains(&channel))
+}
+
+/// The part of a limit that sweeps may spend, and in which time.
+fn sweep_slice(budget: u32, window: Duration) -> (u32, Duration) {
+    ((budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window / SWEEP_SLICES)
 }
 
 /// A number for a name: venues shall not move in step with each other either.

@@ -103,7 +103,11 @@ impl Asker {
             payload: &answer.body,
             memo: None,
         };
-        feed.reply(self.clock.wall(), &reply, turn)
+        let replied = feed.reply(self.clock.wall(), &reply, turn);
+        for said in turn.allowances.drain(..) {
+            self.limits.learn(self.venue.exchange, &said);
+        }
+        replied
     }
 
     /// Waits until the budget has room for a request, whose cost is spent then. A venue that wants to be left alone is

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use exchange_core::Time;
-use exchange_core::budget::{Budgets, Class, Unreadable};
+use exchange_core::budget::{Allowance, Budgets, Class, Unreadable};
 use exchange_core::profile::Limit;
 
 use crate::clock::Clock;
@@ -100,6 +100,12 @@ impl Account {
             let used = budget.usage(wall).0;
             (Some(used), used != before)
         })
+    }
+
+    /// From now on, a limit allows so much.
+    pub(super) fn allow(&self, said: &Allowance) {
+        // How much was spent is what is shared; how much there is, each learns from the venue.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).budgets.allow(&said.limit, said.budget, said.window);
     }
 
     pub(super) fn block(&self, name: &str, pause: Duration) {

@@ -297,6 +297,37 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_instruments_says_what_may_be_asked() {
+        let said = |market, path: &str, limits: &str| {
+            let url = format!("http://proxy/of{path}");
+            let payload = format!(r#"{{"timezone":"UTC","rateLimits":{limits},"symbols":[]}}"#);
+            let reply = Reply { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
+            let mut turn = Turn::default();
+            Feed::new(venue(), market).reply(Time::EPOCH, &reply, &mut turn).unwrap();
+            let allowances: Vec<_> = turn.allowances.into_iter().map(|said| (said.limit, said.budget, said.window.as_secs())).collect();
+            (allowances, turn.events.len())
+        };
+        // As the documents have it. <https://developers.binance.com/docs/binance-spot-api-docs/rest-api/limits>
+        let spot = r#"[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000},
+            {"rateLimitType":"ORDERS","interval":"SECOND","intervalNum":10,"limit":100},
+            {"rateLimitType":"RAW_REQUESTS","interval":"MINUTE","intervalNum":5,"limit":61000}]"#;
+        assert_eq!(said(Market::Spot, "/api/v3/exchangeInfo", spot), (vec![("spot".into(), 6000, 60)], 0));
+        let two = r#"[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":5,"limit":9000},
+            {"rateLimitType":"REQUEST_WEIGHT","interval":"SECOND","intervalNum":10,"limit":200},
+            {"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":2400}]"#;
+        assert_eq!(said(Market::Linear, "/fapi/v1/exchangeInfo", two), (vec![("linear".into(), 200, 10)], 0), "the tightest");
+        for nothing in ["[]", "null", r#"[{"rateLimitType":"REQUEST_WEIGHT","interval":"MOON","intervalNum":1,"limit":5}]"#] {
+            assert_eq!(said(Market::Inverse, "/dapi/v1/exchangeInfo", nothing), (vec![], 0), "{nothing}");
+        }
+        let zero = r#"[{"rateLimitType":"REQUEST_WEIGHT","interval":"DAY","intervalNum":0,"limit":5},
+            {"rateLimitType":"REQUEST_WEIGHT","interval":"DAY","intervalNum":1,"limit":0}]"#;
+        assert_eq!(said(Market::Inverse, "/dapi/v1/exchangeInfo", zero), (vec![], 0), "what says nothing");
+        let bad = r#"[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":-5},
+            {"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":99999999999}]"#;
+        assert_eq!(said(Market::Inverse, "/dapi/v1/exchangeInfo", bad), (vec![("inverse".into(), u32::MAX, 60)], 1), "a bad row costs itself");
+    }
+
+    #[test]
     fn what_concerns_the_connection_is_no_event() {
         let venue = venue();
         let controls = |payload: &str| frame(&venue, Market::Spot, "ws://x/ws/btcusdt@depth5", payload).controls;

@@ -1,6 +1,7 @@
 //! What REST answers mean.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exchange_core::decimal::Decimal;
 use exchange_core::error::DecodeError;
@@ -165,7 +166,13 @@ fn rest_candles(input: &Input<'_>, out: &mut Out<'_>) -> Result {
 }
 
 fn exchange_info(input: &Input<'_>, out: &mut Out<'_>) -> Result {
-    let info: wire::ExchangeInfo<Rows<'_, wire::Listing<'_>>> = input.reader()?.whole()?;
+    let info: wire::ExchangeInfo<'_> = input.reader()?.whole()?;
+    for row in info.rateLimits.into_iter().flat_map(|rows| rows.0) {
+        match row {
+            Ok(limit) => rate_limit(input, out, &limit),
+            Err(bad) => out.bad_row(input.market, "rateLimitType", &bad),
+        }
+    }
     for row in info.symbols.0 {
         match row {
             Ok(listing) => {
@@ -176,6 +183,20 @@ fn exchange_info(input: &Input<'_>, out: &mut Out<'_>) -> Result {
         }
     }
     Ok(())
+}
+
+/// Weight is what answers are counted by; plain requests (`RAW_REQUESTS`) never come near their limit, and orders are not ours.
+fn rate_limit(input: &Input<'_>, out: &mut Out<'_>, limit: &wire::RateLimit<'_>) {
+    let unit = match &*limit.interval {
+        "SECOND" => 1,
+        "MINUTE" => 60,
+        "HOUR" => 3600,
+        "DAY" => 86_400,
+        _ => return,
+    };
+    if limit.rateLimitType == "REQUEST_WEIGHT" {
+        out.allows(input, limit.limit, Duration::from_secs(limit.intervalNum.saturating_mul(unit)));
+    }
 }
 
 fn details(market: Market, listing: &wire::Listing<'_>) -> Details {

@@ -8,7 +8,7 @@ use exchange_core::decimal::Decimal;
 use exchange_core::event::{Ident, Level};
 use exchange_core::time::{Interval, Time};
 use exchange_core::wire;
-use exchange_core::wire::{Fault, Ignored, Num, Read, Reader, Wire};
+use exchange_core::wire::{Fault, Ignored, Num, Read, Reader, Rows, Wire};
 
 /// A time: milliseconds, or microseconds where the client asked for them (`timeUnit=MICROSECOND`, the header
 /// `X-MBX-TIME-UNIT`), which three more digits tell. `""`, `null` and 0 are absent.
@@ -248,7 +248,10 @@ wire! {
         open_time: When, open: Decimal, high: Decimal, low: Decimal, close: Decimal, volume: Decimal, close_time: When, turnover: Num, trades: Option<u64>,
     }
 
-    pub(super) struct ExchangeInfo<T> { symbols: T }
+    pub(super) struct ExchangeInfo<'a> { rateLimits: Option<Rows<'a, RateLimit<'a>>>, symbols: Rows<'a, Listing<'a>> }
+
+    /// So much of a kind in each window of `intervalNum` times `interval`.
+    pub(super) struct RateLimit<'a> { rateLimitType: Cow<'a, str>, interval: Cow<'a, str>, intervalNum: u64, limit: u64 }
 
     pub(super) struct Listing<'a> {
         symbol: Cow<'a, str>, pair: Option<Cow<'a, str>>, contractType: Option<Cow<'a, str>>, deliveryDate: Stamp, onboardDate: Ignored,
