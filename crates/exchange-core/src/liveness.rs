@@ -28,6 +28,8 @@ const LEARNED: u32 = 8;
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// An answer that does not come by then is given up.
 const UNANSWERED: Duration = Duration::from_mins(1);
+/// The venue's clock and ours may differ by so much.
+const SKEW: Duration = Duration::from_secs(5);
 /// How often one subscription is begun anew before the connection is.
 const HEALS: u32 = 3;
 /// How many are asked about at once, one more with each look: they share the venue's budget with everything else.
@@ -117,7 +119,7 @@ struct Entry {
     promised: Option<Duration>,
     state: State,
     last: Time,
-    /// The venue's own time of the newest event.
+    /// The venue's own time of the newest event that is known, or that the stream need not tell.
     newest: Option<Time>,
     /// The last answer's values, as long as the stream is silent.
     print: Option<u128>,
@@ -183,10 +185,12 @@ impl Liveness {
         });
     }
 
-    /// A topic's subscription was sent: from now on it is expected to speak.
-    pub fn began(&mut self, now: Time, topic: usize) {
+    /// A topic's subscription was sent, at `wall` by the wall clock: from now on it is expected to speak.
+    pub fn began(&mut self, now: Time, wall: Time, topic: usize) {
         for entry in self.entries.iter_mut().filter(|entry| entry.topic == topic && entry.state == State::Idle) {
             (entry.state, entry.last) = (State::Fine, now);
+            // What happens later than that is the stream's to tell.
+            entry.newest = entry.newest.max(Some(wall + SKEW));
             self.next = self.next.min(now + self.period);
         }
     }
@@ -347,11 +351,8 @@ impl Entry {
             self.state = State::Quiet(now + cadence);
             return;
         };
-        let knows_more = match (evidence.newest, self.newest) {
-            (Some(theirs), Some(ours)) => theirs > ours,
-            // Trades from before the subscription prove nothing, as long as they stay the same.
-            _ => false,
-        };
+        // Trades from before the subscription prove nothing.
+        let knows_more = evidence.newest > self.newest;
         let changed = self.print.is_some() && evidence.print.is_some() && self.print != evidence.print;
         self.print = evidence.print.or(self.print);
         // The same answer is no news a second time.
@@ -393,7 +394,7 @@ mod tests {
     fn watching(channel: Channel) -> Liveness {
         let mut liveness = Liveness::new();
         liveness.watch(0, channel, Some(instrument()), None, true);
-        liveness.began(START, 0);
+        liveness.began(START, START, 0);
         liveness
     }
 
@@ -450,6 +451,16 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_never_told_what_happened_since_it_began_is_dead() {
+        for (after, is_stale) in [(-60, false), (3, false), (15, true)] {
+            let mut liveness = watching(Channel::Trade);
+            let happened = Time::from_micros(START.micros() + after * 1_000_000);
+            let found = pass(&mut liveness, &mut { START }, 60, |_| Some(Evidence::of(&[trade(happened)], Channel::Trade, &instrument())));
+            assert_eq!(!stale(&found).is_empty(), is_stale, "a trade {after} s after the beginning: {found:?}");
+        }
+    }
+
+    #[test]
     fn a_trade_that_is_on_its_way_is_no_alarm() {
         let mut liveness = watching(Channel::Trade);
         let mut now = START;
@@ -480,7 +491,7 @@ mod tests {
         liveness.watch(0, Channel::Quote, None, Some(3 * SECOND), false);
         let mut now = START;
         assert!(pass(&mut liveness, &mut now, 60, |_| None).is_empty(), "not subscribed to yet");
-        liveness.began(now, 0);
+        liveness.began(now, now, 0);
         let began = now.since(START).as_secs();
         let found = pass(&mut liveness, &mut now, 120, |_| None);
         let times: Vec<u64> = stale(&found).into_iter().map(|at| at - began).collect();
@@ -494,7 +505,7 @@ mod tests {
         for other_speaks in [true, false] {
             let mut liveness = watching(Channel::Trade);
             liveness.watch(1, Channel::Trade, Some(other()), None, true);
-            liveness.began(START, 1);
+            liveness.began(START, START, 1);
             let mut now = START;
             let mut found = Vec::new();
             for second in 0..60 {
@@ -525,7 +536,7 @@ mod tests {
         let other = || Arc::new(Instrument::named(&"toy".into(), Market::Linear, "B", None));
         let mut liveness = watching(Channel::Trade);
         liveness.watch(1, Channel::Trade, Some(other()), None, true);
-        liveness.began(START, 1);
+        liveness.began(START, START, 1);
         let mut now = START;
         let mut first = None;
         while first.is_none() {

@@ -614,10 +614,11 @@ impl Session {
             self.next_id += 1;
             let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
             turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id, self.wall(now)));
+            let wall = self.wall(now);
             if let Some(frame) = self.outbox.pop_front() {
                 for topic in &frame.topics {
                     if frame.op == Op::Subscribe {
-                        self.liveness.began(now, *topic);
+                        self.liveness.began(now, wall, *topic);
                         self.begun.insert(*topic);
                     } else {
                         self.begun.remove(topic);

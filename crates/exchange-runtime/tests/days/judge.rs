@@ -19,6 +19,8 @@ const LASTED: Duration = Duration::from_mins(2);
 const RELIEVED: Duration = Duration::from_hours(20);
 /// A clock that is off makes a time that much uncertain.
 const AROUND: u64 = 700;
+/// What a stream tells is served this soon after it happened; what is served later is read of the past.
+const LIVE: Duration = Duration::from_secs(5);
 /// The slowest answer is there after so long.
 const SLOWEST: Duration = Duration::from_mins(2);
 /// A venue's budget is used up to so many percent.
@@ -247,8 +249,7 @@ impl Judge {
         for event in trades {
             let Some(time) = event.time.filter(|time| *time > self.began + Duration::from_secs(BACK) && *time < until) else { continue };
             let second = time.since(self.began).as_secs();
-            let left_out = |episode: &Episode| episode.leaves_out() && second + AROUND >= episode.from && second <= episode.to + AROUND;
-            if self.delivered.contains(&fact(&event)) || self.suffers(&event.instrument.venue, left_out) {
+            if self.delivered.contains(&fact(&event)) || self.may_be_left_out(&event, time) {
                 continue;
             }
             let place = place(&event, Channel::Trade);
@@ -258,6 +259,23 @@ impl Judge {
                 self.blame(format!("a trade at {second} s was missed, without a gap: {}", shown(&event)));
             }
         }
+    }
+
+    /// Whether the venue itself may have left out of its stream what happened at that time, or its times are off.
+    fn may_be_left_out(&self, event: &Event, time: Time) -> bool {
+        let second = time.since(self.began).as_secs();
+        let left_out = |episode: &Episode| episode.leaves_out() && second + AROUND >= episode.from && second <= episode.to + AROUND;
+        self.suffers(&event.instrument.venue, left_out)
+    }
+
+    /// Whether the collector says that it missed this, which it did not deliver. What a stream or a poll served is known by
+    /// when that was; a trade that only a later answer about the past holds, by when it happened.
+    fn is_told(&self, served: &Served, end: Time, polled: bool) -> bool {
+        let is_trade = matches!(served.event.body, Body::Trade(_)) && !polled;
+        if let Some(time) = served.event.time.filter(|time| is_trade && served.first.since(*time) > LIVE) {
+            return within(&self.missed, &served.place, time) || self.may_be_left_out(&served.event, time);
+        }
+        [served.first, served.last].into_iter().all(|at| at >= end || within(&self.missed, &served.place, at))
     }
 
     /// What was wrong with what was asked.
@@ -346,8 +364,9 @@ impl Judge {
 
     /// The last word: what was lost, what was invented, what fell silent for good. Nothing is asked of what was served
     /// from `end` on; streams that spoke within `first` seconds have to speak in the last `last` seconds, too. Without
-    /// `states`, those that repeat themselves were held back; without `past`, candles were only asked for to fill gaps.
-    pub(crate) fn conclude(&mut self, end: Time, (first, last): (u64, u64), states: bool, past: bool) {
+    /// `states`, those that repeat themselves were held back; where nothing is `polled`, answers about the past were only asked
+    /// for to fill gaps.
+    pub(crate) fn conclude(&mut self, end: Time, (first, last): (u64, u64), states: bool, polled: bool) {
         for (venue, from, to, why) in std::mem::take(&mut self.unready) {
             self.blame(format!("{venue} is not ready from {from:?} to {to:?}: {why}"));
         }
@@ -360,11 +379,11 @@ impl Judge {
         let missing: BTreeMap<Time, String> = self
             .served
             .iter()
-            .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)) && (past || !served.past))
+            .filter(|(id, served)| !self.delivered.contains(*id) && (states || !state(served.place.2)) && (polled || !served.past))
             .filter(|(_, served)| !served.asked)
             // The venue's history begins before the day does.
             .filter(|(_, served)| !matches!(served.event.body, Body::Trade(_)) || served.event.time >= Some(self.began))
-            .filter(|(_, served)| [served.first, served.last].into_iter().any(|at| at < end && !within(&self.missed, &served.place, at)))
+            .filter(|(_, served)| !self.is_told(served, end, polled))
             .map(|(_, served)| (served.first, format!("{} {}", self.clock(served.first), shown(&served.event))))
             .collect();
         if !missing.is_empty() {
