@@ -124,8 +124,28 @@ impl Budget {
         self.spend_up_to(now, cost, self.capacity)
     }
 
+    /// Whether [`Budget::spend`] would.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn allows(&mut self, now: Time, cost: u32) -> Result<(), Time> {
+        self.allows_up_to(now, cost, self.capacity)
+    }
+
     /// Spends `cost` if no more than `ceiling` is used then.
     fn spend_up_to(&mut self, now: Time, cost: u32, ceiling: u64) -> Result<(), Time> {
+        self.allows_up_to(now, cost, ceiling)?;
+        let cost = u64::from(cost).min(self.capacity);
+        let slot = self.slot_end(now);
+        match self.spent.back_mut() {
+            Some((end, spent)) if *end >= slot => *spent += cost,
+            _ => self.spent.push_back((slot, cost)),
+        }
+        self.used += cost;
+        Ok(())
+    }
+
+    fn allows_up_to(&mut self, now: Time, cost: u32, ceiling: u64) -> Result<(), Time> {
         if now < self.blocked_until {
             return Err(self.blocked_until);
         }
@@ -134,12 +154,6 @@ impl Budget {
         // What costs more than everything waits until nothing is used.
         let ceiling = ceiling.clamp(cost, self.capacity);
         if self.used + cost <= ceiling {
-            let slot = self.slot_end(now);
-            match self.spent.back_mut() {
-                Some((end, spent)) if *end >= slot => *spent += cost,
-                _ => self.spent.push_back((slot, cost)),
-            }
-            self.used += cost;
             return Ok(());
         }
         let mut used = self.used;

@@ -115,9 +115,22 @@ impl Circuit {
         self.probing = false;
     }
 
-    /// A call ended without telling anything about the venue (it was refused for its own sake, or given up).
+    /// A call ended without telling anything about the venue (it was refused for its own sake).
     pub fn neutral(&mut self) {
         self.probing = false;
+    }
+
+    /// What [`Circuit::call`] let through just now was not made after all.
+    pub fn withdraw(&mut self, now: Time) {
+        self.probing = false;
+        if let Some((_, next)) = &mut self.trickle {
+            *next = now;
+        }
+    }
+
+    /// Whether it holds nothing back.
+    pub fn lets_all_through(&self) -> bool {
+        self.state == State::Closed && self.trickle.is_none()
     }
 
     /// The state.

@@ -5,6 +5,7 @@
 //! when they change, so do the polls and what the connections carry.
 
 mod answers;
+mod gate;
 mod health;
 mod launch;
 mod scheduled;
@@ -13,19 +14,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange_core::budget::{Budgets, Class};
-use exchange_core::circuit::{BackOff, Circuit};
+use exchange_core::budget::Class;
+use exchange_core::circuit::BackOff;
 use exchange_core::feed::{Query, Turn};
 use exchange_core::latency::Latency;
 use exchange_core::memo::Memo;
 use exchange_core::plan::{Poll, requests};
-use exchange_core::profile::{Endpoint, Limit};
+use exchange_core::profile::Endpoint;
 use exchange_core::spread::{LineId, Shift};
 use exchange_core::{Channel, Feed, Instrument, Market, Request, Roster, Spread, Time, Topic, Want};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::gate::Gate;
 use self::scheduled::Scheduled;
 use crate::collector::VenueOptions;
 use crate::http::{Answer, Http};
@@ -39,9 +41,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often the list of instruments is read, where the venue's description says nothing: what is listed is collected
 /// within a minute.
 const INSTRUMENTS_EVERY: Duration = Duration::from_secs(45);
-/// A sweep spends at most this part of a budget, evenly.
-const SWEEP_SHARE: u32 = 2;
-const SWEEP_SLICES: u32 = 20;
 
 /// Why a request is made.
 #[derive(Debug, Clone)]
@@ -69,9 +68,8 @@ pub(crate) struct VenueActor {
     options: VenueOptions,
     http: Http,
     feeds: BTreeMap<Market, Feed>,
-    sweeps: Budgets,
-    circuits: BTreeMap<String, Circuit>,
-    /// By endpoint, as the circuits.
+    gate: Gate,
+    /// By endpoint.
     latencies: BTreeMap<String, Latency>,
     schedule: BTreeMap<String, Scheduled>,
     /// Sweeps in the order in which they are due; those that are tried again go first.
@@ -102,17 +100,11 @@ pub(crate) struct VenueActor {
 
 impl VenueActor {
     pub(crate) fn new(shared: Arc<Shared>, options: VenueOptions, http: Http, numbers: Arc<Numbers>, stop: watch::Receiver<bool>) -> Self {
-        let profile = shared.venue.profile.clone();
         let (ask, asks) = mpsc::unbounded_channel();
-        let slice = |(name, limit): (&String, &Limit)| {
-            let (budget, window) = sweep_slice(limit.budget, limit.window);
-            (name.clone(), Limit { budget, window, ..limit.clone() })
-        };
         shared.limits.look_up(&options.markets);
         let mut actor = Self {
             feeds: options.markets.iter().map(|market| (*market, Feed::new(shared.venue.clone(), *market))).collect(),
-            sweeps: Budgets::new(profile.limits.iter().map(slice).collect()),
-            circuits: BTreeMap::new(),
+            gate: Gate::new(&shared.venue.profile),
             latencies: BTreeMap::new(),
             schedule: BTreeMap::new(),
             sweep: VecDeque::new(),
@@ -284,11 +276,6 @@ impl VenueActor {
         };
         self.connections.spawn(connection.run());
     }
-}
-
-/// The part of a limit that sweeps may spend, and in which time.
-fn sweep_slice(budget: u32, window: Duration) -> (u32, Duration) {
-    ((budget / SWEEP_SHARE / SWEEP_SLICES).max(1), window / SWEEP_SLICES)
 }
 
 /// A number for a name: venues shall not move in step with each other either.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use exchange_core::budget::Class;
 use exchange_core::capture::Capture;
-use exchange_core::circuit::Circuit;
 use exchange_core::error::{ErrorKind, Reaction, Refusal};
 use exchange_core::feed::{Reply, Turn};
 use exchange_core::memo::Memo;
@@ -15,7 +14,7 @@ use exchange_core::refill::Outcome;
 use exchange_core::roster::Departed;
 use exchange_core::{Body, Channel, Event, Instrument, Market, Request, Time, session};
 
-use super::{Done, Purpose, VenueActor, problem_of, sweep_slice};
+use super::{Done, Purpose, VenueActor, problem_of};
 use crate::http::{Answer, Http};
 use crate::net::FailureKind;
 use crate::ws::Answered;
@@ -76,8 +75,7 @@ impl VenueActor {
         }
         for said in turn.allowances.drain(..) {
             if self.shared.limits.learn(self.shared.venue.exchange, &said) {
-                let (budget, window) = sweep_slice(said.budget, said.window);
-                self.sweeps.allow(&said.limit, budget, window);
+                self.gate.allow(&said);
             }
         }
         turn.controls.clear();
@@ -199,7 +197,7 @@ impl VenueActor {
     }
 
     fn succeeded(&mut self, request: &Request) {
-        self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit)).success();
+        self.gate.circuit(&request.endpoint).success();
         self.shared.problem(&problem_of(request), None);
     }
 
@@ -274,7 +272,7 @@ impl VenueActor {
 
     /// Does what the one table of reactions says; when to try again, if that is known.
     fn react(&mut self, now: Time, request: &Request, refusal: &Refusal) -> Option<Time> {
-        let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
+        let circuit = self.gate.circuit(&request.endpoint);
         let wall = self.shared.clock.wall();
         let pause = |default: Duration| refusal.until.map_or(default, |until| until.since(wall));
         let retry_at = match refusal.kind.reaction() {

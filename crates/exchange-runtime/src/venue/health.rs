@@ -36,8 +36,7 @@ impl VenueActor {
             self.shared.problem(&problem, None);
         }
         let mut health = self.shared.health();
-        for (endpoint, circuit) in &self.circuits {
-            let state = circuit.state();
+        for (endpoint, state) in self.gate.states() {
             if health.circuits.get(endpoint) == Some(&state) {
                 continue;
             }

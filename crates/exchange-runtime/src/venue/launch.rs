@@ -1,15 +1,13 @@
 //! What is asked next: the most urgent first, as far as budgets, circuits and places allow.
 
-use std::collections::BTreeMap;
-
+use exchange_core::Request;
+use exchange_core::Time;
 use exchange_core::budget::Class;
-use exchange_core::circuit::{Circuit, State};
 use exchange_core::pipeline::Next;
-use exchange_core::{Request, Time};
 
+use super::gate::Short;
 use super::scheduled::Scheduled;
 use super::{Done, Purpose, VenueActor};
-use crate::limits::Limits;
 
 /// Requests under way at once.
 const CONCURRENCY: usize = 16;
@@ -62,8 +60,7 @@ impl VenueActor {
                 }
                 Next::Ask(channel, instrument, request) => (channel, instrument, request),
             };
-            let spent = self.sweeps.get(&request.limit).map_or(Ok(()), |budget| budget.spend(now, request.cost));
-            let refused = spent.and_then(|()| self.may_ask(now, &request, Class::Backfill, short)).err();
+            let refused = self.gate.pass_in_share(now, &request, || short.spend(&self.shared.limits, &request, Class::Backfill)).err();
             self.shared.pipeline().refill_asked(channel, &instrument, refused);
             match refused {
                 Some(at) => earliest = Some(earliest.map_or(at, |earliest| earliest.min(at))),
@@ -142,13 +139,16 @@ impl VenueActor {
                 return wake;
             }
             let request = scheduled.poll.request.clone();
-            if !self.options.once
-                && let Some(Err(at)) = self.sweeps.get(&request.limit).map(|budget| budget.spend(now, request.cost))
-            {
-                return sooner(wake, at);
-            }
-            if let Err(at) = self.may_ask(now, &request, Class::Rest, short) {
-                return sooner(wake, at);
+            let spend = || short.spend(&self.shared.limits, &request, Class::Rest);
+            let passed = if self.options.once { self.gate.pass(now, &request, spend) } else { self.gate.pass_in_share(now, &request, spend) };
+            if let Err(at) = passed {
+                wake = sooner(wake, at);
+                if self.gate.circuit(&request.endpoint).lets_all_through() {
+                    return wake;
+                }
+                // What other endpoints are asked need not wait for one that is ill.
+                place += 1;
+                continue;
             }
             self.sweep.remove(place);
             self.sweep.push_back(key.clone());
@@ -168,19 +168,7 @@ impl VenueActor {
 
     /// Whether the circuit and the budget let a request through; if so, its cost is spent.
     fn may_ask(&mut self, now: Time, request: &Request, class: Class, short: &mut Short) -> Result<(), Time> {
-        let circuit = self.circuits.entry(request.endpoint.clone()).or_insert_with(|| Circuit::new(&self.shared.venue.profile.circuit));
-        if let State::Open(until) = circuit.state()
-            && now < until
-        {
-            return Err(until);
-        }
-        circuit.call(now)?;
-        if let Err(at) = short.spend(&self.shared.limits, request, class) {
-            // Nothing is asked after all. (The other way round, each look at a circuit that is not closed would cost.)
-            circuit.neutral();
-            return Err(at);
-        }
-        Ok(())
+        self.gate.pass(now, request, || short.spend(&self.shared.limits, request, class))
     }
 
     fn start(&mut self, now: Time, key: &str) {
@@ -213,26 +201,5 @@ impl VenueActor {
             let result = http.send(&profile, &request, timeout).await;
             Done { purpose, request, page, sweep, result }
         });
-    }
-}
-
-/// What was refused within one round of asking, so that nothing less urgent takes what is waited for, and nothing is looked
-/// up twice.
-#[derive(Default)]
-struct Short(BTreeMap<String, (Class, Time)>);
-
-impl Short {
-    fn spend(&mut self, limits: &Limits, request: &Request, class: Class) -> Result<(), Time> {
-        if let Some((refused, at)) = self.0.get(&request.limit)
-            && class.waits_for(*refused)
-        {
-            return Err(*at);
-        }
-        limits.spend(request, class).inspect_err(|at| {
-            // That its host is shut says nothing of another host's requests for the same limit.
-            if limits.banned_until(request).is_none() {
-                self.0.insert(request.limit.clone(), (class, *at));
-            }
-        })
     }
 }
