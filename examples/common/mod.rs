@@ -15,7 +15,7 @@ pub(crate) fn venues() -> anyhow::Result<(Vec<Venue>, Option<venue_sim::Handle>)
     let config = if is_wanted("simulate") {
         venue_sim::Config { symbols: 20, ..Default::default() }
     } else if is_wanted("play") {
-        venue_sim::Config { play: captures(&venues)?, ..Default::default() }
+        venue_sim::Config { venues: Vec::new(), play: captures(&venues)?, ..Default::default() }
     } else {
         return Ok((venues, None));
     };

@@ -183,15 +183,18 @@ pub(crate) struct SimArgs {
     /// What goes wrong, and when
     #[arg(long, value_name = "FILE")]
     pub(crate) faults: Option<String>,
-    /// Write every event that was served as an event line
+    /// Write every event that was served as an event line; those of captures stand in FILE.events.ndjson, beside FILE.ndjson
     #[arg(long, value_name = "FILE")]
     pub(crate) truth: Option<String>,
     /// Stop after this long [default: never]
     #[arg(long = "for", value_name = "DUR")]
     pub(crate) stop_after: Option<String>,
-    /// Serve captures of any venue instead of the seeded market
+    /// Serve captures of any venue instead of the seeded market; other venues of --exchanges have theirs
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) play: Vec<String>,
+    /// Between two captured frames of a connection [default: 0s, all at once]
+    #[arg(long, value_name = "DUR")]
+    pub(crate) pace: Option<String>,
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
@@ -304,6 +307,7 @@ impl SimArgs {
             .text("--truth", &["sim", "truth"], self.truth.as_deref())
             .text("--for", &["for"], self.stop_after.as_deref())
             .list("--play", &["sim", "play"], &self.play)
+            .text("--pace", &["sim", "pace"], self.pace.as_deref())
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) const KEYS: [&str; 21] = [
 ];
 
 /// The keys of `sim`: the flags of `collector sim`.
-pub(crate) const SIM_KEYS: [&str; 8] = ["symbols", "rate", "seed", "latency", "faults", "truth", "listen", "play"];
+pub(crate) const SIM_KEYS: [&str; 9] = ["symbols", "rate", "seed", "latency", "faults", "truth", "listen", "play", "pace"];
 
 /// What holds where nobody says otherwise. Whatever depends on the machine or on other keys is not here.
 const DEFAULTS: &str = r#"
@@ -58,7 +58,7 @@ simulate = false
 shard = "0/1"
 listen = "127.0.0.1:9464"
 log = "auto"
-sim = { symbols = 50, rate = 1000, seed = 1, latency = "0s", listen = "127.0.0.1:0" }
+sim = { symbols = 50, rate = 1000, seed = 1, latency = "0s", pace = "0s", listen = "127.0.0.1:0" }
 "#;
 
 /// The file that is read if there is one and none was named.

@@ -89,6 +89,8 @@ pub(crate) struct Sim {
     pub(crate) listen: SocketAddr,
     /// Captures that are played instead of the seeded market.
     pub(crate) play: Vec<PathBuf>,
+    /// Between two captured frames of a connection.
+    pub(crate) pace: Duration,
 }
 
 /// Every `count`-th share of the instruments, from `index`.
@@ -331,6 +333,7 @@ impl<'a> Check<'a> {
             truth: self.text("sim.truth", path),
             listen: self.text("sim.listen", address).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()),
             play: self.list("sim.play").into_iter().map(|(path, _)| path.into()).collect(),
+            pace: self.text("sim.pace", duration::parse).unwrap_or_default(),
         }
     }
 }

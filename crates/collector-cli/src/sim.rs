@@ -20,6 +20,7 @@ pub(crate) fn config(sim: &Sim, venues: Vec<String>, duration: Option<Duration>)
         faults: sim.faults.clone(),
         truth: sim.truth.clone(),
         play: sim.play.clone(),
+        pace: sim.pace,
         duration,
         ..venue_sim::Config::default()
     }

@@ -9,7 +9,7 @@ use exchange_core::Time;
 /// What to simulate, and how. [`Default`] is a small market of every venue on a port that the system picks.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Venues with a seeded market, by name; see [`crate::venues`].
+    /// Venues with a seeded market, by name; see [`crate::venues`]. Those that [`Config::play`] has captures of are played.
     pub venues: Vec<String>,
     /// Where to listen. Port 0 lets the system pick one.
     pub listen: SocketAddr,
@@ -25,10 +25,13 @@ pub struct Config {
     pub latency: Duration,
     /// A file of faults; see [`crate::faults`].
     pub faults: Option<PathBuf>,
-    /// Where to write every event that was served, as event lines.
+    /// Where to write every event that was served, as event lines. Those of captures are read from `FILE.events.ndjson`
+    /// beside `FILE.ndjson`.
     pub truth: Option<PathBuf>,
-    /// Captures to serve instead of a seeded market.
+    /// Captures to serve: the venues in them need no seeded market.
     pub play: Vec<PathBuf>,
+    /// The time between two captured frames of a connection; with 0, they come at once.
+    pub pace: Duration,
     /// After so many updates the market stands still, and goes on being served.
     pub events: Option<u64>,
     /// After so long the market stands still, and goes on being served.
@@ -55,6 +58,7 @@ impl Default for Config {
             faults: None,
             truth: None,
             play: Vec::new(),
+            pace: Duration::ZERO,
             events: None,
             duration: None,
             start: None,
@@ -111,7 +115,7 @@ pub enum Error {
 impl Config {
     /// Checks what can be checked before anything starts.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if !self.play.is_empty() {
+        if self.venues.is_empty() && !self.play.is_empty() {
             return Ok(());
         }
         if self.venues.is_empty() {

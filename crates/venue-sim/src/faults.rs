@@ -274,9 +274,12 @@ impl Faults {
         self.find(Place::Subscription, venue, path, Some(topic), since, |rule, _| Silence { until: rule.to })
     }
 
-    /// Whether there is anything that only a seeded market can do.
-    pub fn of_markets(&self) -> bool {
-        self.subscriptions || self.clocks
+    /// Whether a rule is about subscriptions or clocks of a venue that has none: of such that are told by name, and of whichever
+    /// has them. `has_market` says so of a name; without one, whether any venue has.
+    pub(crate) fn lack_a_market(&self, has_market: impl Fn(Option<&str>) -> bool) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rules = inner.0.iter().filter(|rule| rule.action.at(Place::Subscription) || rule.action.at(Place::Clock));
+        rules.any(|rule| !has_market(rule.venue.as_deref()))
     }
 
     /// How far a venue's clock is off, in milliseconds.

@@ -13,6 +13,7 @@ use exchange_core::Event;
 use tokio::sync::Notify;
 
 use crate::faults::Faults;
+use crate::truth::Lines;
 use crate::wire::Route;
 
 /// The most topics that a venue has for one instrument.
@@ -32,13 +33,20 @@ pub(crate) struct Frame {
     pub(crate) payload_at: usize,
     /// What it says, as events.
     pub(crate) events: Vec<Event>,
+    /// The same of a captured one.
+    pub(crate) lines: Option<Lines>,
     /// Whether its events are in the truth already: by another connection.
     pub(crate) told: AtomicBool,
 }
 
 impl Frame {
     pub(crate) fn new(text: String, payload_at: usize, events: Vec<Event>) -> Arc<Self> {
-        Arc::new(Self { text: text.into(), payload_at, events, told: AtomicBool::new(false) })
+        Arc::new(Self { text: text.into(), payload_at, events, lines: None, told: AtomicBool::new(false) })
+    }
+
+    /// One that was captured.
+    pub(crate) fn captured(text: &str, lines: Lines) -> Arc<Self> {
+        Arc::new(Self { text: text.into(), payload_at: 0, events: Vec::new(), lines: Some(lines), told: AtomicBool::new(false) })
     }
 
     /// The text without its envelope.
@@ -60,8 +68,8 @@ pub(crate) enum Item {
     Push(Arc<Frame>),
     /// An answer to the client.
     Answer(String),
-    /// A binary frame.
-    Binary(bytes::Bytes),
+    /// A captured binary frame, and what it says.
+    Binary(bytes::Bytes, Lines),
 }
 
 /// What waits for one connection.
@@ -310,5 +318,5 @@ fn hand(conns: &mut [Option<Conn>], touched: &mut BTreeSet<ConnId>, listeners: &
 
 /// Marks the events of pushes as told; the rest is those that were not.
 pub(crate) fn untold(items: &mut Vec<Arc<Frame>>) {
-    items.retain(|frame| !frame.events.is_empty() && !frame.told.swap(true, Ordering::Relaxed));
+    items.retain(|frame| !(frame.events.is_empty() && frame.lines.is_none()) && !frame.told.swap(true, Ordering::Relaxed));
 }

@@ -3,7 +3,7 @@
 //! Clients come in by pipes, behind which the same server speaks the same HTTP and WebSocket. With tokio's clock paused, it
 //! advances whenever everything waits: a day passes in seconds, and the same seed gives the same day.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use exchange_core::{Event, Time};
 use tokio::io::DuplexStream;
@@ -17,7 +17,6 @@ use crate::faults::Faults;
 use crate::line::Pipes;
 use crate::server::{self, App, Counters, Source};
 use crate::truth::Truth;
-use crate::world::World;
 
 /// Bytes that may wait in a pipe: as much as a system keeps for a connection.
 const PIPE: usize = 1 << 20;
@@ -46,8 +45,8 @@ impl Door {
 }
 
 impl Inside {
-    /// Starts a seeded market whose clock shows `began` now and moves with tokio's. Its truth is kept in memory; of the
-    /// configuration, files and addresses play no part.
+    /// Starts a seeded market whose clock shows `began` now and moves with tokio's, and plays captures. Their truth is kept in
+    /// memory; of the configuration, the address and the files of faults and truth play no part.
     ///
     /// # Errors
     /// What cannot be simulated.
@@ -55,7 +54,7 @@ impl Inside {
         config.check()?;
         let wall = Wall::Virtual(began, Instant::now());
         let faults = Arc::new(faults);
-        let source = Source::Market(Box::new(Mutex::new(World::new(config, faults.clone(), wall, true)?)));
+        let source = Source::new(config, &faults, wall, true)?;
         let (stop, stopped) = watch::channel(false);
         let (app, _) = App::new(config, source, faults, wall, Truth::kept(), stopped);
         let app = Arc::new(app);
@@ -69,9 +68,14 @@ impl Inside {
         Door(self.door.clone())
     }
 
-    /// What was served since the last call, in order, as events with their ids.
+    /// What the seeded markets served since the last call, in order, as events with their ids.
     pub fn truth(&self) -> Vec<Event> {
         self.app.truth.take()
+    }
+
+    /// What was played since the last call, in order: the event lines of each capture that was served.
+    pub fn played(&self) -> Vec<Arc<str>> {
+        self.app.truth.take_lines()
     }
 
     /// What happened so far.

@@ -4,10 +4,10 @@
 //! times in them aside; in captured order, the last one again and again. What was asked in other words is answered with
 //! what comes nearest at the same path, as long as the two differ in numbers alone (how much, since when) or in what only
 //! one of them says: nobody is given one instrument's trades for another's. A socket opened at a captured path gets that
-//! path's frames in order, one captured connection for each that is opened; once there are no more, it stays open and
-//! silent. Where one path carries several markets, `/NAME.MARKET` in place of `/NAME` stands for one of them.
+//! path's frames in order (at once, or by a [pace](crate::Config::pace)), one captured connection for each that is opened; what a
+//! connection that ended did not get, the next one gets. Once there are no more, it stays open and silent. Where one path carries several markets, `/NAME.MARKET` in place of `/NAME` stands for one of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +20,16 @@ use serde_json::Value;
 
 use crate::config::Error;
 use crate::hub::{Frame, Item};
+use crate::truth::Lines;
 
 /// One captured answer.
-pub(crate) type Reply = (u16, Bytes);
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+    /// What it says, if anybody wants to know.
+    pub(crate) lines: Lines,
+}
 
 /// Decoded pairs of a query, in order.
 type Query = Vec<(String, String)>;
@@ -127,7 +134,7 @@ struct Session {
     market: Option<Market>,
     path: String,
     query: Query,
-    frames: Vec<Item>,
+    frames: VecDeque<Item>,
     taken: bool,
 }
 
@@ -176,19 +183,44 @@ pub(crate) fn pairs(uri: &Uri) -> Query {
     axum::extract::Query::<Query>::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
 }
 
+/// What a file of captures says, by the numbers of its lines: `FILE.events.ndjson`, beside it.
+fn said(path: &Path) -> Result<HashMap<u64, String>, Error> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let stem = name.trim_end_matches(".zst").trim_end_matches(".ndjson");
+    let beside = path.with_file_name(format!("{stem}.events.ndjson"));
+    let fault = |message| Error::Content { path: beside.clone(), message };
+    let text = std::fs::read_to_string(&beside).map_err(|error| {
+        let make = format!("collector decode --lenient {name} > {stem}.events.ndjson");
+        fault(format!("{error}: the truth of captures is what stands there (`{make}` writes it)"))
+    })?;
+    let mut all: HashMap<u64, String> = HashMap::new();
+    for (at, line) in text.lines().enumerate() {
+        // As `decode` writes it: the last field is the number of the capture's line.
+        let parts = line.strip_suffix('}').and_then(|line| line.rsplit_once(",\"line\":"));
+        let (event, number) = parts
+            .and_then(|(event, number)| Some((event, number.parse().ok()?)))
+            .ok_or_else(|| fault(format!("line {} is no event line that ends with `line`, the number of its capture", at + 1)))?;
+        let known = all.entry(number).or_default();
+        known.push_str(event);
+        known.push_str("}\n");
+    }
+    Ok(all)
+}
+
 impl Player {
-    /// Reads files of captures; those that end in `.zst` are decompressed.
-    pub(crate) fn load(files: &[PathBuf]) -> Result<Self, Error> {
+    /// Reads files of captures; those that end in `.zst` are decompressed. What they say is read, too, if it is `told`.
+    pub(crate) fn load(files: &[PathBuf], told: bool) -> Result<Self, Error> {
         let mut player = Self::default();
         let mut connections = HashMap::new();
         for path in files {
-            player.read(path, &mut connections)?;
+            player.read(path, told, &mut connections)?;
         }
         Ok(player)
     }
 
-    fn read(&mut self, path: &Path, connections: &mut HashMap<Connection, usize>) -> Result<(), Error> {
+    fn read(&mut self, path: &Path, told: bool, connections: &mut HashMap<Connection, usize>) -> Result<(), Error> {
         let fault = |source| Error::File { path: path.into(), source };
+        let said = if told { said(path)? } else { HashMap::new() };
         let file = std::fs::File::open(path).map_err(fault)?;
         let mut reader: Box<dyn BufRead> = if path.extension().is_some_and(|end| end == "zst") {
             Box::new(BufReader::new(zstd::Decoder::new(file).map_err(fault)?))
@@ -197,7 +229,7 @@ impl Player {
         };
         let mut line = Vec::new();
         let mut capture = Capture::default();
-        for number in 1.. {
+        for number in 1u64.. {
             line.clear();
             if reader.read_until(b'\n', &mut line).map_err(fault)? == 0 {
                 break;
@@ -207,12 +239,13 @@ impl Player {
                 continue;
             }
             capture.read(text).map_err(|error| Error::Content { path: path.into(), message: format!("line {number}: {error}") })?;
-            self.add(&capture, connections);
+            let lines = said.get(&number).map_or_else(Lines::default, |lines| lines.as_str().into());
+            self.add(&capture, lines, connections);
         }
         Ok(())
     }
 
-    fn add(&mut self, capture: &Capture, connections: &mut HashMap<Connection, usize>) {
+    fn add(&mut self, capture: &Capture, lines: Lines, connections: &mut HashMap<Connection, usize>) {
         let venue = capture.venue.clone();
         if !self.venues.contains(&venue) {
             self.venues.push(venue.clone());
@@ -222,7 +255,7 @@ impl Player {
         match capture.source() {
             Some(CaptureSource::Http(method, url)) => {
                 let Some((path, query)) = place(&venue, url) else { return };
-                let reply = (capture.status.unwrap_or(200), payload);
+                let reply = Reply { status: capture.status.unwrap_or(200), body: payload, lines };
                 let place = (venue, method.as_str().to_owned(), path);
                 let asked = Asked::new(query, capture.request.as_deref().unwrap_or_default());
                 let all = self.replies.get_mut().unwrap_or_else(PoisonError::into_inner).entry(place).or_default();
@@ -234,14 +267,14 @@ impl Player {
             Some(CaptureSource::Ws(url)) => {
                 let Some((path, query)) = place(&venue, url) else { return };
                 let item = match std::str::from_utf8(&payload) {
-                    Ok(text) => Item::Push(Frame::new(text.into(), 0, Vec::new())),
-                    Err(_) => Item::Binary(payload),
+                    Ok(text) => Item::Push(Frame::captured(text, lines)),
+                    Err(_) => Item::Binary(payload, lines),
                 };
                 let sessions = self.sessions.get_mut().unwrap_or_else(PoisonError::into_inner);
                 let at = *connections.entry((venue.clone(), capture.market, url.to_owned(), capture.conn)).or_insert(sessions.len());
                 match sessions.get_mut(at) {
-                    Some(session) => session.frames.push(item),
-                    None => sessions.push(Session { venue, market: capture.market, path, query, frames: vec![item], taken: false }),
+                    Some(session) => session.frames.push_back(item),
+                    None => sessions.push(Session { venue, market: capture.market, path, query, frames: VecDeque::from([item]), taken: false }),
                 }
             }
             None => {}
@@ -276,19 +309,34 @@ impl Player {
         reply
     }
 
-    /// The frames for a new connection, of one market or of any; `None` if nothing was captured at that path.
-    pub(crate) fn connect(&self, venue: &str, market: Option<Market>, path: &str, query: &[(String, String)]) -> Option<Vec<Item>> {
+    /// Whether the venue is one of those that were captured.
+    pub(crate) fn plays(&self, venue: &str) -> bool {
+        self.venues.iter().any(|known| known == venue)
+    }
+
+    /// The frames for a new connection, of one market or of any, and the number of the captured one; `None` if nothing was
+    /// captured at that path.
+    pub(crate) fn connect(&self, venue: &str, market: Option<Market>, path: &str, query: &[(String, String)]) -> Option<(usize, VecDeque<Item>)> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let here = |session: &Session| session.venue == venue && session.path == path;
         let open = |session: &Session| here(session) && !session.taken && (market.is_none() || session.market == market);
         let exact = sessions.iter().position(|s| open(s) && s.query == query);
         let chosen = exact.or_else(|| sessions.iter().position(open));
-        match chosen.and_then(|at| sessions.get_mut(at)) {
-            Some(session) => {
+        match chosen.and_then(|at| Some((at, sessions.get_mut(at)?))) {
+            Some((at, session)) => {
                 session.taken = true;
-                Some(std::mem::take(&mut session.frames))
+                Some((at, std::mem::take(&mut session.frames)))
             }
-            None => sessions.iter().any(here).then(Vec::new),
+            None => sessions.iter().any(here).then(Default::default),
+        }
+    }
+
+    /// What a connection did not get is another one's.
+    pub(crate) fn give_back(&self, number: usize, frames: &[Item]) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = sessions.get_mut(number) {
+            session.frames = frames.iter().cloned().collect();
+            session.taken = false;
         }
     }
 }
@@ -303,7 +351,7 @@ mod tests {
         let text = lines.join("\n");
         let bytes = if name.ends_with("zst") { zstd::encode_all(text.as_bytes(), 1).unwrap() } else { text.into_bytes() };
         std::fs::write(&path, bytes).unwrap();
-        Player::load(&[path]).unwrap()
+        Player::load(&[path], false).unwrap()
     }
 
     fn pair(key: &str, value: &str) -> (String, String) {
@@ -320,15 +368,15 @@ mod tests {
         for name in ["a.ndjson", "a.ndjson.zst"] {
             let player = player(&lines, name);
             let query = || vec![pair("a", "1"), pair("b", "2")];
-            let text = |reply: Option<Reply>| reply.map(|(status, body)| (status, String::from_utf8(body.to_vec()).unwrap()));
+            let text = |reply: Option<Reply>| reply.map(|reply| (reply.status, String::from_utf8(reply.body.to_vec()).unwrap()));
             assert_eq!(text(player.answer("x", "GET", "/p", query(), "")), Some((200, "one".into())));
             for _ in 0..2 {
                 assert_eq!(text(player.answer("x", "GET", "/p", query(), "")), Some((500, "two".into())));
             }
             assert_eq!(text(player.answer("x", "GET", "/p", vec![], "")), Some((200, "one".into())), "another query of the same path");
             assert_eq!(text(player.answer("x", "POST", "/p", vec![], "{}")), Some((200, "three".into())));
-            assert_eq!(player.answer("x", "GET", "/q", vec![], ""), None);
-            assert_eq!(player.answer("y", "GET", "/p", query(), ""), None);
+            assert!(player.answer("x", "GET", "/q", vec![], "").is_none());
+            assert!(player.answer("y", "GET", "/p", query(), "").is_none());
         }
     }
 
@@ -341,7 +389,7 @@ mod tests {
             r#"{"t":4,"venue":"x","market":"spot","source":"POST https://h/p","request":"{\"s\":\"B\",\"from\":1760000000000}","status":200,"payload":"d"}"#,
         ];
         let player = player(&lines, "a.ndjson");
-        let text = |reply: Option<Reply>| reply.map(|(_, body)| String::from_utf8(body.to_vec()).unwrap());
+        let text = |reply: Option<Reply>| reply.map(|reply| String::from_utf8(reply.body.to_vec()).unwrap());
         let query = vec![pair("from", "1770000000"), pair("s", "B"), pair("to", "1770000000000")];
         assert_eq!(text(player.answer("x", "GET", "/p", query, "")).as_deref(), Some("b"));
         assert_eq!(text(player.answer("x", "POST", "/p", vec![], r#"{"s":"B","from":1770000000000}"#)).as_deref(), Some("d"));
@@ -363,7 +411,7 @@ mod tests {
             post(r#"{"type":"candles","req":{"coin":"A","startTime":1}}"#, "candles"),
         ];
         let player = player(&lines.each_ref().map(String::as_str), "a.ndjson");
-        let text = |reply: Option<Reply>| reply.map(|(_, body)| String::from_utf8(body.to_vec()).unwrap());
+        let text = |reply: Option<Reply>| reply.map(|reply| String::from_utf8(reply.body.to_vec()).unwrap());
         let get = |query: &[(String, String)]| text(player.answer("x", "GET", "/p", query.to_vec(), ""));
         assert_eq!(get(&[pair("limit", "1000"), pair("symbol", "A")]).as_deref(), Some("A"));
         assert_eq!(get(&[pair("interval", "1"), pair("limit", "9"), pair("symbol", "B")]).as_deref(), Some("B"));
@@ -386,7 +434,7 @@ mod tests {
         ];
         let player = player(&lines, "a.ndjson");
         assert_eq!(player.markets("x").collect::<Vec<_>>(), [Market::Spot, Market::Linear]);
-        let frame = |market| match player.connect("x", market, "/s", &[]).unwrap().as_slice() {
+        let frame = |market| match player.connect("x", market, "/s", &[]).unwrap().1.make_contiguous() {
             [Item::Push(frame)] => frame.text.as_str().to_owned(),
             frames => frames.len().to_string(),
         };
@@ -404,8 +452,11 @@ mod tests {
             r#"{"t":3,"venue":"x","market":"spot","conn":4,"source":"ws wss://h/s","payload":"b"}"#,
         ];
         let player = player(&lines, "a.ndjson");
-        let lengths: Vec<_> = (0..3).map(|_| player.connect("x", None, "/s", &[]).map(|frames| frames.len())).collect();
-        assert_eq!(lengths, [Some(2), Some(1), Some(0)], "the third stays silent");
+        let connect = || player.connect("x", None, "/s", &[]).map(|(number, frames)| (number, Vec::from(frames)));
+        let [first, second, third] = [(); 3].map(|()| connect().unwrap());
+        assert_eq!([&first, &second, &third].map(|(_, frames)| frames.len()), [2, 1, 0], "the third stays silent");
+        player.give_back(first.0, &first.1[1..]);
+        assert_eq!([(); 2].map(|()| connect().unwrap().1.len()), [1, 0], "what the first did not get");
         assert!(player.connect("x", None, "/other", &[]).is_none());
     }
 
@@ -414,7 +465,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bad.ndjson");
         std::fs::write(&path, "\n{\"t\":1}\n").unwrap();
-        let error = Player::load(&[path]).unwrap_err().to_string();
+        let error = Player::load(&[path], false).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("venue"), "{error}");
     }
 }

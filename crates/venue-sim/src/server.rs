@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,11 +26,11 @@ use crate::body;
 use crate::clock::Wall;
 use crate::config::{Config, Error};
 use crate::faults::{BodyFault, Faults, OpeningFault, Refusal, RequestFault};
-use crate::hub::Queue;
+use crate::hub::{Item, Queue};
 use crate::line::{Hold, Lines};
-use crate::play::{self, Player, pairs, sorted};
+use crate::play::{self, Player, Reply, pairs, sorted};
 use crate::socket::{self, Driver, Quiet};
-use crate::truth::{Truth, Writer};
+use crate::truth::{Facts, Truth, Writer};
 use crate::wire::{self, ALL, Wire};
 use crate::world::World;
 
@@ -42,11 +42,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_BYTES: usize = 1 << 20;
 
 /// Where answers come from.
-pub(crate) enum Source {
-    /// A seeded market.
-    Market(Box<Mutex<World>>),
-    /// Captures.
-    Play(Player),
+pub(crate) struct Source {
+    /// A seeded market of some venues, if any has one.
+    market: Option<Box<Mutex<World>>>,
+    /// Captures of others.
+    player: Player,
+    /// All of their names.
+    venues: Vec<String>,
+}
+
+impl Source {
+    /// What a configuration asks for. `telling` says whether anybody wants the truth.
+    pub(crate) fn new(config: &Config, faults: &Arc<Faults>, wall: Wall, telling: bool) -> Result<Self, Error> {
+        let player = Player::load(&config.play, telling)?;
+        let seeded: Vec<String> = config.venues.iter().filter(|name| !player.plays(name)).cloned().collect();
+        if faults.lack_a_market(|name| name.map_or(!seeded.is_empty(), |name| !player.plays(name))) {
+            return Err(Error::Setting("captures have neither subscriptions nor a clock: faults of those (`silent_topic`, `clock_jump`) need a market".into()));
+        }
+        let venues = seeded.iter().chain(player.venues()).cloned().collect();
+        let market = match seeded.is_empty() {
+            true => None,
+            false => Some(Box::new(Mutex::new(World::new(&Config { venues: seeded, ..config.clone() }, faults.clone(), wall, telling)?))),
+        };
+        Ok(Self { market, player, venues })
+    }
 }
 
 /// What all tasks share.
@@ -58,6 +77,8 @@ pub(crate) struct App {
     started: Instant,
     pub(crate) truth: Truth,
     pub(crate) limits: bool,
+    /// Between captured frames.
+    pub(crate) pace: Duration,
     latency: Duration,
     /// Updates a second.
     rate: Mutex<f64>,
@@ -69,6 +90,8 @@ pub(crate) struct App {
     /// Told when everything ends.
     pub(crate) stop: watch::Receiver<bool>,
     still: watch::Sender<bool>,
+    /// Whether requests are refused by now.
+    refusing: AtomicBool,
 }
 
 impl App {
@@ -89,6 +112,7 @@ impl App {
             started: Instant::now(),
             truth,
             limits: config.limits,
+            pace: config.pace,
             latency: config.latency,
             rate: Mutex::new(config.rate),
             tick: config.tick,
@@ -98,6 +122,7 @@ impl App {
             opened: AtomicU64::new(0),
             stop,
             still,
+            refusing: AtomicBool::new(false),
         };
         (app, stands)
     }
@@ -121,14 +146,14 @@ impl App {
 
     /// The market as it is now, if there is one.
     pub(crate) fn world(&self) -> Option<MutexGuard<'_, World>> {
-        match &self.source {
-            Source::Market(world) => {
-                let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-                world.at(self.since());
-                Some(world)
-            }
-            Source::Play(_) => None,
-        }
+        let mut world = self.source.market.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        world.at(self.since());
+        Some(world)
+    }
+
+    /// Captured frames that a connection did not get.
+    pub(crate) fn give_back(&self, number: usize, frames: &[Item]) {
+        self.source.player.give_back(number, frames);
     }
 
     /// How long ago the start was.
@@ -140,7 +165,6 @@ impl App {
 /// A running simulation. Dropping it ends the simulation, without waiting for that.
 pub struct Handle {
     address: SocketAddr,
-    venues: Vec<String>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     still: watch::Receiver<bool>,
@@ -182,17 +206,7 @@ pub struct Summary {
 pub fn start(config: &Config) -> Result<Handle, Error> {
     config.check()?;
     let faults = Arc::new(config.faults.as_deref().map_or_else(|| Ok(Faults::none()), Faults::load)?);
-    let (source, venues) = if config.play.is_empty() {
-        (Source::Market(Box::new(Mutex::new(World::new(config, faults.clone(), Wall::System, config.truth.is_some())?))), config.venues.clone())
-    } else if config.truth.is_some() {
-        return Err(Error::Setting("captures have no truth besides themselves".into()));
-    } else if faults.of_markets() {
-        return Err(Error::Setting("captures have neither subscriptions nor a clock: faults of those (`silent_topic`, `clock_jump`) need a market".into()));
-    } else {
-        let player = Player::load(&config.play)?;
-        let venues = player.venues().to_vec();
-        (Source::Play(player), venues)
-    };
+    let source = Source::new(config, &faults, Wall::System, config.truth.is_some())?;
     let fault = |source| Error::Listen { address: config.listen, source };
     let listener = std::net::TcpListener::bind(config.listen).map_err(fault)?;
     listener.set_nonblocking(true).map_err(fault)?;
@@ -218,7 +232,7 @@ pub fn start(config: &Config) -> Result<Handle, Error> {
         finished.send(()).ok();
     });
     let thread = thread.map_err(fault)?;
-    Ok(Handle { address, venues, app, stop, still: stands, done: Some(done), thread: Some(thread), writer })
+    Ok(Handle { address, app, stop, still: stands, done: Some(done), thread: Some(thread), writer })
 }
 
 impl Handle {
@@ -229,7 +243,7 @@ impl Handle {
 
     /// The venues that it serves.
     pub fn venues(&self) -> &[String] {
-        &self.venues
+        &self.app.source.venues
     }
 
     /// The `--set` options, each followed by its value, that point `collector run` at it.
@@ -240,7 +254,7 @@ impl Handle {
     /// The settings behind [`Handle::options`].
     pub fn settings(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
-        for name in &self.venues {
+        for name in self.venues() {
             all.push((format!("venues.{name}.rest_url"), self.rest_url(name)));
             all.push((format!("venues.{name}.ws_url"), format!("ws://{}/{name}", self.address)));
             let markets = self.played_markets(name);
@@ -262,10 +276,7 @@ impl Handle {
 
     /// The markets of a played venue that have sockets of their own: a path may carry several. (Options are not collected.)
     fn played_markets(&self, venue: &str) -> Vec<Market> {
-        match &self.app.source {
-            Source::Play(player) => player.markets(venue).filter(|market| *market != Market::Option).collect(),
-            Source::Market(_) => Vec::new(),
-        }
+        self.app.source.player.markets(venue).filter(|market| *market != Market::Option).collect()
     }
 
     /// What happened so far.
@@ -302,6 +313,12 @@ impl Handle {
         if let Some(mut world) = self.app.world() {
             world.still = true;
         }
+    }
+
+    /// From now on each request and each opening of a socket is refused (503), so that nothing is under way when a client ends:
+    /// what it was told would be in the truth, and not with the client.
+    pub fn refuse(&self) {
+        self.app.refusing.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the market stands still ([`Config::events`], [`Config::duration`]); forever, if it never does.
@@ -428,6 +445,9 @@ async fn handle(State(app): State<Arc<App>>, ConnectInfo(hold): ConnectInfo<Hold
         None => return (StatusCode::NOT_FOUND, "no venue is named").into_response(),
     };
     *app.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(format!("{venue}{path}")).or_default() += 1;
+    if app.refusing.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "nothing is answered any more").into_response();
+    }
     let since = app.since();
     if let Some(outage) = app.faults.outage(&venue, &path, since).filter(|outage| outage.holds(since)) {
         if outage.hangs {
@@ -474,29 +494,27 @@ async fn handle(State(app): State<Arc<App>>, ConnectInfo(hold): ConnectInfo<Hold
     if !app.latency.is_zero() {
         tokio::time::sleep(app.latency).await;
     }
-    let (status, headers, body, events) = match &app.source {
-        Source::Play(player) => {
-            let body = axum::body::to_bytes(body, MOST_BYTES).await.unwrap_or_default();
-            let reply = player.answer(&venue, parts.method.as_str(), &path, sorted(&parts.uri), std::str::from_utf8(&body).unwrap_or_default());
-            match reply {
-                Some((status, bytes)) => (status, Vec::new(), bytes, Vec::new()),
-                None => return respond(404, "application/json", Vec::new(), "{\"error\":\"nothing was captured for this request\"}"),
-            }
+    let player = &app.source.player;
+    let (status, headers, body, facts) = if player.plays(&venue) {
+        let body = axum::body::to_bytes(body, MOST_BYTES).await.unwrap_or_default();
+        let reply = player.answer(&venue, parts.method.as_str(), &path, sorted(&parts.uri), std::str::from_utf8(&body).unwrap_or_default());
+        match reply {
+            Some(Reply { status, body, lines }) => (status, Vec::new(), body, Facts::Lines(lines)),
+            None => return respond(404, "application/json", Vec::new(), "{\"error\":\"nothing was captured for this request\"}"),
         }
-        Source::Market(_) => {
-            let request = wire::Request { query: pairs(&parts.uri), path, wall: app.wall.now() };
-            match (simulated(&app, &venue), app.world()) {
-                (Some(wire), Some(mut world)) => {
-                    let answer = world.answer(wire, &request);
-                    (answer.status, answer.headers, Bytes::from(answer.body), answer.events)
-                }
-                _ => return (StatusCode::NOT_FOUND, "this venue is not simulated").into_response(),
+    } else {
+        let request = wire::Request { query: pairs(&parts.uri), path, wall: app.wall.now() };
+        match (simulated(&app, &venue), app.world()) {
+            (Some(wire), Some(mut world)) => {
+                let answer = world.answer(wire, &request);
+                (answer.status, answer.headers, Bytes::from(answer.body), Facts::Events(answer.events))
             }
+            _ => return (StatusCode::NOT_FOUND, "this venue is not simulated").into_response(),
         }
     };
     let kind = kind(&body);
     let Some(fault) = fault else {
-        app.truth.events(events).await;
+        app.truth.facts(facts).await;
         return respond(status, kind, headers, body);
     };
     let length = body.len();
@@ -507,7 +525,7 @@ async fn handle(State(app): State<Arc<App>>, ConnectInfo(hold): ConnectInfo<Hold
         BodyFault::Stalled(bytes, hold) => body::unfinished(body::part(&body, bytes), hold),
         BodyFault::Drip(bytes, every) => {
             let app = app.clone();
-            body::dripping(body, bytes, every, async move { app.truth.events(events).await })
+            body::dripping(body, bytes, every, async move { app.truth.facts(facts).await })
         }
     };
     let promised = !matches!(fault, BodyFault::Broken | BodyFault::Garbage(_));
@@ -526,8 +544,9 @@ fn simulated(app: &App, name: &str) -> Option<&'static dyn Wire> {
 
 /// What drives a new connection.
 fn connect(app: &App, venue: &str, market: Option<Market>, path: &str, uri: &axum::http::Uri) -> Option<Driver> {
-    if let Source::Play(player) = &app.source {
-        return Some(Driver::Play(player.connect(venue, market, path, &sorted(uri))?));
+    if app.source.player.plays(venue) {
+        let (number, frames) = app.source.player.connect(venue, market, path, &sorted(uri))?;
+        return Some(Driver::Play(number, frames));
     }
     let wire = simulated(app, venue)?;
     Some(Driver::Market { wire, route: wire.route(path)?, query: pairs(uri) })

@@ -33,8 +33,8 @@ pub(crate) enum Driver {
         /// Of the connection's address.
         query: Vec<(String, String)>,
     },
-    /// Captured frames.
-    Play(Vec<Item>),
+    /// Captured frames, and the number of their connection.
+    Play(usize, VecDeque<Item>),
 }
 
 /// A connection on which less comes than was asked for, after so long.
@@ -85,8 +85,12 @@ struct Conn<'a> {
     queue: Arc<Queue>,
     /// The venue and the connection's place in its market.
     market: Option<(&'static dyn Wire, ConnId, Route)>,
-    /// Captured frames that were not sent yet.
-    captured: Vec<Item>,
+    /// The number of the captured connection, if there is one, and its frames that were not sent yet.
+    captured: (usize, VecDeque<Item>),
+    /// When the next of them is due.
+    due: Instant,
+    /// Whether any was sent.
+    playing: bool,
     /// Frames of the client in the second that began then.
     second: (Instant, u32),
     hold: Hold,
@@ -107,7 +111,9 @@ impl<'a> Conn<'a> {
             path,
             queue: Arc::default(),
             market: None,
-            captured: Vec::new(),
+            captured: (0, VecDeque::new()),
+            due: Instant::now() + FIRST_FRAME,
+            playing: false,
             second: (Instant::now(), 0),
             hold,
             changes: changes(app, venue, path, quiet),
@@ -116,7 +122,7 @@ impl<'a> Conn<'a> {
             held: BTreeMap::new(),
         };
         match driver {
-            Driver::Play(frames) => conn.captured = frames,
+            Driver::Play(number, frames) => conn.captured = (number, frames),
             Driver::Market { wire, route, query } => {
                 if let Some(mut world) = app.world() {
                     let (id, queue) = world.hub.open(route, venue, path);
@@ -128,9 +134,12 @@ impl<'a> Conn<'a> {
         conn
     }
 
-    fn leave(&self) {
+    fn leave(&mut self) {
         if let (Some((_, id, _)), Some(mut world)) = (self.market, self.app.world()) {
             world.close(id);
+        }
+        if let (number, left @ [_, ..]) = (self.captured.0, self.captured.1.make_contiguous()) {
+            self.app.give_back(number, left);
         }
         self.queue.room.notify_one();
     }
@@ -141,7 +150,6 @@ impl<'a> Conn<'a> {
         let pings = self.market.map_or(Some(PLAYED_PING), |(wire, ..)| wire.ping_every());
         let every = pings.unwrap_or(Duration::from_hours(1));
         let mut ping = tokio::time::interval_at(Instant::now() + every, every);
-        let begun = Instant::now();
         let mut items = Vec::new();
         loop {
             // Before anything is read: a connection that is to be mute shall not answer first.
@@ -152,7 +160,6 @@ impl<'a> Conn<'a> {
             }
             let change = self.changes.front().map_or(Duration::MAX, |(at, _)| *at);
             let change = tokio::time::sleep(change.saturating_sub(self.app.since()));
-            let first_frame = tokio::time::sleep(FIRST_FRAME.saturating_sub(begun.elapsed()));
             // In this order, so that the same seed gives the same day; what is rarest comes first.
             tokio::select! {
                 biased;
@@ -167,7 +174,7 @@ impl<'a> Conn<'a> {
                     let payload = self.app.wall.now().millis().to_string();
                     if socket.send(Message::Ping(Bytes::from(payload))).await.is_err() { return End::Gone }
                 }
-                () = first_frame, if !self.captured.is_empty() => self.release(),
+                () = tokio::time::sleep_until(self.due), if !self.captured.1.is_empty() => self.release(),
                 message = socket.recv() => match message {
                     Some(Ok(message)) => if let Some(end) = self.received(&message) { return end },
                     Some(Err(_)) | None => return End::Gone,
@@ -195,9 +202,13 @@ impl<'a> Conn<'a> {
         None
     }
 
-    /// Captured frames follow the client's first frame.
+    /// Captured frames follow the client's first frame, all at once or one after the other.
     fn release(&mut self) {
-        self.queue.append(&mut self.captured);
+        self.playing = true;
+        let captured = &mut self.captured.1;
+        let now = if self.app.pace.is_zero() { captured.len() } else { captured.len().min(1) };
+        self.queue.append(&mut captured.drain(..now).collect());
+        self.due = Instant::now() + self.app.pace;
     }
 
     fn received(&mut self, message: &Message) -> Option<End> {
@@ -208,7 +219,7 @@ impl<'a> Conn<'a> {
             return None;
         }
         let Some((wire, id, route)) = self.market else {
-            if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            if matches!(message, Message::Text(_) | Message::Binary(_)) && !self.playing {
                 self.release();
             }
             return None;
@@ -232,12 +243,12 @@ impl<'a> Conn<'a> {
             return None;
         }
         let since = self.app.since();
-        let mut sent = Vec::new();
+        let (mut sent, mut captured) = (Vec::new(), Vec::new());
         let mut messages = Vec::new();
         let mut end = None;
         for item in items {
             match item {
-                Item::Push(_) | Item::Binary(_) if self.no_data => {}
+                Item::Push(_) | Item::Binary(..) if self.no_data => {}
                 Item::Push(frame) => {
                     end = self.push(frame, since, &mut messages, &mut sent);
                     if end.is_some() {
@@ -245,7 +256,10 @@ impl<'a> Conn<'a> {
                     }
                 }
                 Item::Answer(text) => messages.push(Message::Text(text.as_str().into())),
-                Item::Binary(bytes) => messages.push(Message::Binary(bytes.clone())),
+                Item::Binary(bytes, lines) => {
+                    messages.push(Message::Binary(bytes.clone()));
+                    captured.push(lines.clone());
+                }
             }
         }
         for message in messages {
@@ -257,6 +271,7 @@ impl<'a> Conn<'a> {
             return Some(End::Gone);
         }
         self.app.truth.frames(sent).await;
+        self.app.truth.lines(captured).await;
         end
     }
 

@@ -416,6 +416,6 @@ fn captures_have_no_clock() {
     let (faults, play) = (dir.path().join("faults.toml"), dir.path().join("play.ndjson"));
     std::fs::write(&play, "").unwrap();
     std::fs::write(&faults, "[[fault]]\naction = \"clock_jump\"\nby = \"1s\"").unwrap();
-    let refused = venue_sim::start(&Config { play: vec![play], faults: Some(faults), ..Config::default() }).err().unwrap();
+    let refused = venue_sim::start(&Config { venues: Vec::new(), play: vec![play], faults: Some(faults), ..Config::default() }).err().unwrap();
     assert!(matches!(refused, Error::Setting(_)) && refused.to_string().contains("clock_jump"), "{refused}");
 }

@@ -112,6 +112,74 @@ async fn frames_fail_as_they_should() {
     assert_eq!(told("XRPUSDT"), seen["XRPUSDT"].len());
 }
 
+/// A line of a file of captures; of a socket, if it has no status.
+fn capture(source: &str, status: Option<u16>, payload: &str, binary: bool) -> String {
+    let status = status.map(|status| format!(r#""status":{status},"#)).unwrap_or_default();
+    let encoding = if binary { r#","encoding":"base64""# } else { "" };
+    format!(r#"{{"t":1,"venue":"okx","market":"linear","conn":1,"source":"{source}",{status}"payload":"{payload}"{encoding}}}"#)
+}
+
+#[tokio::test]
+async fn captures_stand_beside_a_market_and_their_truth_is_what_stands_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, truth, faults] = ["x.ndjson", "truth.ndjson", "faults.toml"].map(|name| dir.path().join(name));
+    let socket = "ws wss://okx.example/ws/v5/public";
+    let lines = [
+        capture("GET https://okx.example/all", Some(200), "all", false),
+        capture(socket, None, "subscribed", false),
+        capture(socket, None, "one", false),
+        capture(socket, None, "/wAB", true),
+        capture(socket, None, "three", false),
+        capture("GET https://okx.example/lost", Some(200), "lost", false),
+    ];
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let event = |name: &str, line: u32| format!(r#"{{"type":"trade","venue":"okx","t":1,"id":"{name}","line":{line}}}"#);
+    let said = [event("a", 1), event("b", 1), event("one", 3), event("two", 4), event("three", 5), event("lost", 6)];
+    std::fs::write(&faults, "[[fault]]\naction = \"garbage\"\nvenue = \"okx\"\npath = \"/lost\"\n").unwrap();
+    let config = Config {
+        symbols: 3,
+        rate: 100.0,
+        play: vec![file],
+        truth: Some(truth.clone()),
+        faults: Some(faults),
+        pace: Duration::from_millis(150),
+        ..Config::default()
+    };
+    let refused = venue_sim::start(&config).err().unwrap().to_string();
+    assert!(refused.contains("x.events.ndjson") && refused.contains("collector decode --lenient x.ndjson > x.events.ndjson"), "{refused}");
+    std::fs::write(dir.path().join("x.events.ndjson"), "{\"type\":\"trade\"}\n").unwrap();
+    assert!(venue_sim::start(&config).err().unwrap().to_string().contains("line 1 is no event line"));
+    std::fs::write(dir.path().join("x.events.ndjson"), said.join("\n")).unwrap();
+
+    let sim = Sim::of(config, dir);
+    assert_eq!(sim.handle.venues(), ["binance", "bybit", "okx"]);
+    for _ in 0..2 {
+        assert_eq!(sim.get("/okx/all").await.2, "all");
+    }
+    assert_ne!(sim.get("/okx/lost").await.2, "lost");
+    assert!(sim.json("/bybit/v5/market/tickers?category=linear").await["result"]["list"].is_array());
+    let mut first = sim.socket("/okx.linear/ws/v5/public").await;
+    first.send("{\"op\":\"subscribe\"}").await;
+    assert_eq!(first.message().await, Message::text("subscribed"));
+    assert!(first.is_silent_for(Duration::from_millis(50)).await, "one after the other");
+    assert_eq!(first.message().await, Message::text("one"));
+    drop(first);
+    // The simulator notices that the first is gone when it reads from it, or sends to it.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut second = sim.socket("/okx.linear/ws/v5/public").await;
+    assert_eq!(second.message().await, Message::binary(vec![0xff, 0, 1]), "what the first did not get");
+    assert_eq!(second.message().await, Message::text("three"));
+    sim.handle.refuse();
+    assert_eq!(sim.get("/okx/all").await.0, 503);
+    tokio::time::timeout(common::PATIENCE, sim.handle.shutdown()).await.unwrap().unwrap();
+
+    let text = std::fs::read_to_string(truth).unwrap();
+    let ids: Vec<&str> = text.lines().filter(|line| line.contains(r#""venue":"okx""#)).filter_map(|line| line.split('"').nth(13)).collect();
+    assert_eq!(ids, ["a", "b", "a", "b", "one", "two", "three"], "each time that it was served, and only what was");
+    assert!(!text.contains(r#""line":"#));
+    assert!(text.lines().any(|line| line.contains(r#""venue":"bybit""#)));
+}
+
 #[tokio::test]
 async fn captures_are_served() {
     let dir = tempfile::tempdir().unwrap();
@@ -132,7 +200,7 @@ async fn captures_are_served() {
         ),
     )
     .unwrap();
-    let sim = Sim::start(Config { play: vec![file], ..Config::default() });
+    let sim = Sim::start(Config { venues: Vec::new(), play: vec![file], ..Config::default() });
     assert_eq!(sim.handle.venues(), ["okx"]);
     assert_eq!(sim.handle.options()[1], format!("venues.okx.rest_url=http://{}/okx", sim.handle.address()));
     assert_eq!(sim.json("/okx/api/v5/x?a=1&b=2").await["code"], "0");

@@ -35,7 +35,17 @@ fn what_nobody_says_has_a_default() {
     assert_eq!((settings.shard, settings.log), (Shard { index: 0, count: 1 }, Log::Auto));
     assert_eq!(
         settings.sim,
-        Sim { symbols: 50, rate: 1000.0, seed: 1, latency: Duration::ZERO, faults: None, truth: None, listen: ([127, 0, 0, 1], 0).into(), play: Vec::new() }
+        Sim {
+            symbols: 50,
+            rate: 1000.0,
+            seed: 1,
+            latency: Duration::ZERO,
+            faults: None,
+            truth: None,
+            listen: ([127, 0, 0, 1], 0).into(),
+            play: Vec::new(),
+            pace: Duration::ZERO
+        }
     );
     assert!(!settings.once && !settings.all_events && !settings.fold && !settings.simulate);
     assert!(settings.name.unwrap().starts_with("bybit-"));

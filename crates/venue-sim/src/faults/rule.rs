@@ -95,7 +95,7 @@ pub(super) enum Manner {
 #[serde(deny_unknown_fields)]
 pub(super) struct Rule {
     pub(super) action: Action,
-    venue: Option<String>,
+    pub(super) venue: Option<String>,
     path: Option<String>,
     topic: Option<String>,
     #[serde(default)]
