@@ -130,7 +130,7 @@ async fn decode(address: SocketAddr, messages: usize, expected: Option<&Books>) 
     let config = collector::runtime::websocket_config();
     let (mut socket, _) = tokio_tungstenite::connect_async_with_config(&url, Some(config), true).await.expect("a connection");
     let venue = support::venue("binance", 200);
-    let mut session = Session::new(venue, Market::Linear, &url, Vec::new());
+    let mut session = Session::new(venue, Market::Linear, &url, Vec::new(), (1, std::time::Instant::now()));
     let mut turn = Turn::default();
     let mut books = Books::new();
     let mut seen = 0;

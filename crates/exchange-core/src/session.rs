@@ -4,10 +4,13 @@
 //! The shell tells it what [`Happened`] and carries out what the [`Turn`] asks for; [`Session::wake_at`] says when it
 //! wants to be called again though nothing happened. `now` is the shell's steady clock, `received` its wall clock.
 
+mod resyncs;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use self::resyncs::Resyncs;
 use crate::book::Books;
 use crate::budget::Budget;
 use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
@@ -23,8 +26,6 @@ use crate::time::Time;
 const ACK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often it is sent at most.
 const ATTEMPTS: u32 = 3;
-/// A book's snapshot is not asked for more often than this.
-const RESYNC_PAUSE: Duration = Duration::from_secs(1);
 /// Connections end at this share of the venue's limit, so that the venue never ends them by surprise.
 const LIFE_SHARE: f64 = 0.95;
 /// Another one is to take over so long before the limit: a part of it, but time enough to open one.
@@ -123,10 +124,7 @@ pub struct Session {
     last_received: Option<Time>,
     next_ping: Time,
     close: Option<Close>,
-    /// When each book was last asked to begin anew.
-    resynced: HashMap<(Market, Box<str>), Time>,
-    /// Books whose snapshot must be asked for again, and when.
-    later: BTreeMap<Time, Vec<Arc<Instrument>>>,
+    resyncs: Resyncs,
     liveness: Liveness,
     /// Book events that wait until another connection, which carries the same books, has ended.
     held: Option<Vec<Event>>,
@@ -138,8 +136,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a connection to `url` that carries `topics` of one market.
-    pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>) -> Self {
+    /// A session for a connection to `url` that carries `topics` of one market. Its pauses are drawn by `seed`; `epoch` is
+    /// any instant, as for [`BackOff::new`](crate::circuit::BackOff::new).
+    pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>, (seed, epoch): (u64, Instant)) -> Self {
         let policy = venue.profile.ws_of(market);
         let liveness = watched(&venue, market, &topics);
         let pace = Budget::exact(&policy.frames);
@@ -162,8 +161,7 @@ impl Session {
             last_received: None,
             next_ping: Time::MAX,
             close: None,
-            resynced: HashMap::new(),
-            later: BTreeMap::new(),
+            resyncs: Resyncs::new(seed, epoch),
             liveness,
             held: None,
             overlapped: false,
@@ -257,7 +255,7 @@ impl Session {
         let anew = self.feed.books_mut().take_over(before.map_or(&nothing, |before| before.feed.books()), &mut held);
         turn.events.append(&mut held);
         for instrument in anew {
-            self.resync(now, instrument, turn);
+            self.resync(now, &instrument, turn);
         }
     }
 
@@ -286,7 +284,7 @@ impl Session {
         if let Some(sent) = self.sent.values().map(|(_, time)| *time).min() {
             at = at.min(sent + ACK_TIMEOUT);
         }
-        self.later.keys().next().map_or(at, |later| at.min(*later))
+        self.resyncs.next().map_or(at, |later| at.min(later))
     }
 
     /// Takes note of what happened; what is to be done about it is in `turn`.
@@ -310,7 +308,7 @@ impl Session {
                     self.control(control);
                 }
                 for instrument in std::mem::take(&mut turn.resync) {
-                    self.resync(now, instrument, turn);
+                    self.resync(now, &instrument, turn);
                 }
             }
             Happened::Pulse => self.last_frame = now,
@@ -330,16 +328,15 @@ impl Session {
         }
     }
 
-    /// What [`Turn::ask`] asked for was answered, and the answer's events were passed on; or there is no answer.
-    pub fn answered(&mut self, now: Time, channel: Channel, instrument: &Arc<Instrument>, answer: Answer) {
-        let fetched_book = channel == Channel::Book && self.feed.venue().profile.book.snapshot == SnapshotFrom::Rest;
-        match answer {
-            // One that is older than what the stream began with does not join it: another is asked for.
-            Answer::Given { seq: Some(seq), .. } if fetched_book && !self.feed.books().joins(instrument, seq) => {
-                self.later.entry(now + RESYNC_PAUSE).or_default().push(instrument.clone());
+    /// What [`Turn::ask`] asked for was answered, and a snapshot's events were passed on; or there is no answer.
+    pub fn answered(&mut self, now: Time, channel: Channel, instrument: &Arc<Instrument>, is_snapshot: bool, answer: Answer) {
+        if is_snapshot {
+            match answer {
+                // One that is older than what the stream began with does not join it: another is asked for.
+                Answer::Given { seq: Some(seq), .. } if self.feed.books().joins(instrument, seq) => self.resyncs.succeeded(instrument),
+                Answer::Given { .. } | Answer::Failed => self.resyncs.failed(now, instrument),
+                Answer::Refused => {}
             }
-            Answer::Given { seq: None, .. } | Answer::Failed if fetched_book => self.later.entry(now + 2 * RESYNC_PAUSE).or_default().push(instrument.clone()),
-            _ => {}
         }
         let evidence = if let Answer::Given { evidence, .. } = answer { Some(evidence) } else { None };
         self.liveness.answered(now, channel, instrument, evidence);
@@ -531,24 +528,17 @@ impl Session {
     }
 
     /// Makes a book begin anew.
-    fn resync(&mut self, now: Time, instrument: Arc<Instrument>, turn: &mut Turn) {
+    fn resync(&mut self, now: Time, instrument: &Arc<Instrument>, turn: &mut Turn) {
         // What is still on its way of a book that nobody wants any more begins nothing.
-        let Some(topic) = (0..self.topics.len()).find(|at| self.carries_book(*at, &instrument)) else { return };
-        let key = (instrument.market, instrument.venue_symbol.clone());
-        let allowed = self.resynced.get(&key).map_or(now, |last| *last + RESYNC_PAUSE);
-        if allowed > now {
-            // What is due already will do.
-            if !self.later.values().flatten().any(|known| *known == instrument) {
-                self.later.entry(allowed).or_default().push(instrument);
-            }
+        let Some(topic) = (0..self.topics.len()).find(|at| self.carries_book(*at, instrument)) else { return };
+        if !self.resyncs.begin(now, instrument) {
             return;
         }
-        self.resynced.insert(key, now);
         let venue = self.feed.venue();
         if venue.profile.book.snapshot == SnapshotFrom::Rest {
             let market = self.feed.market();
             if let Some(endpoint) = venue.profile.endpoint.iter().find(|e| e.per_instrument() && e.serves(market, Channel::Book)) {
-                let request = request(&venue.profile, endpoint, market, Channel::Book, Some(&instrument));
+                let request = request(&venue.profile, endpoint, market, Channel::Book, Some(instrument));
                 turn.ask.push(Query { channel: Channel::Book, request, is_snapshot: true });
             }
             return;
@@ -582,13 +572,8 @@ impl Session {
             }
         }
         self.look_for_silence(now, turn);
-        while let Some((&due, _)) = self.later.first_key_value() {
-            if due > now {
-                break;
-            }
-            for instrument in self.later.remove(&due).unwrap_or_default() {
-                self.resync(now, instrument, turn);
-            }
+        for instrument in self.resyncs.due(now) {
+            self.resync(now, &instrument, turn);
         }
         let late: Vec<u64> = self.sent.iter().filter(|(_, (_, time))| now >= *time + ACK_TIMEOUT).map(|(id, _)| *id).collect();
         for id in late {

@@ -32,6 +32,8 @@ pub(crate) struct Ask {
 pub(crate) struct Answered {
     pub(crate) channel: Channel,
     pub(crate) instrument: Arc<Instrument>,
+    /// Whether a book's snapshot was wanted.
+    pub(crate) is_snapshot: bool,
     pub(crate) answer: Answer,
 }
 
@@ -212,13 +214,14 @@ impl Connection {
     async fn serve(&self, mut socket: Box<dyn Socket>, post: Arc<Post>, relieves: bool) -> End {
         let mut topics = self.topics.clone();
         let wanted = topics.borrow_and_update().clone();
-        let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, wanted);
+        let conn = self.numbers.next();
+        let chance = (self.seed ^ conn, Instant::now().into_std());
+        let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, wanted, chance);
         if relieves {
             session.relieve();
         }
         let (mut due_told, mut ready_told) = (false, !relieves);
         let mut stop = self.stop.clone();
-        let conn = self.numbers.next();
         let source = format!("ws {}", self.url);
         let mut turn = Turn::default();
         let (answer, mut answers) = mpsc::unbounded_channel();
@@ -292,8 +295,8 @@ impl Connection {
                         break End::Broken(why);
                     }
                 }
-                Some(Answered { channel, instrument, answer }) = answers.recv() => {
-                    session.answered(self.shared.clock.now(), channel, &instrument, answer);
+                Some(Answered { channel, instrument, is_snapshot, answer }) = answers.recv() => {
+                    session.answered(self.shared.clock.now(), channel, &instrument, is_snapshot, answer);
                 }
                 () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
             }

@@ -126,10 +126,15 @@ fn venue(change: impl FnOnce(&mut Profile)) -> Venue {
     Venue::new(&Toy, profile)
 }
 
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn chance() -> (u64, Instant) {
+    (1, Instant::now())
+}
+
 impl Net {
     /// An open connection.
     fn open(topics: Vec<Topic>, change: impl FnOnce(&mut Profile)) -> Self {
-        let session = Session::new(venue(change), Market::Linear, "ws://toy", topics);
+        let session = Session::new(venue(change), Market::Linear, "ws://toy", topics, chance());
         let mut net = Self { session, now: START, sent: Vec::new(), pings: Vec::new(), fetched: Vec::new(), events: Vec::new() };
         net.happens(Happened::Opened { received: START });
         net
@@ -508,7 +513,7 @@ fn a_fetched_book_is_fetched_anew_at_a_pace() {
     // (About `B`, of which nothing comes, the venue is asked besides.)
     net.fetched.retain(|(_, target)| target.contains("symbol=A"));
     let times: Vec<Time> = net.fetched.iter().map(|(at, _)| *at).collect();
-    assert!(times.windows(2).all(|two| two[1].since(two[0]) >= RESYNC_PAUSE), "{times:?}");
+    assert!(times.windows(2).all(|two| two[1].since(two[0]) >= SECOND), "{times:?}");
     assert_eq!(times.len(), 11, "and no slower");
     assert!(net.fetched.iter().all(|(_, target)| target == "/depth?symbol=A"));
     assert!(net.sent.is_empty(), "the stream goes on");
@@ -519,17 +524,20 @@ fn a_snapshot_that_is_too_old_is_asked_for_again() {
     let mut net = Net::ready(books(&["A"]), by_rest);
     net.frame(delta("A", 10));
     let book = instrument("A");
-    net.session.answered(net.now, Channel::Book, &book, snapshot(8));
+    net.session.answered(net.now, Channel::Book, &book, true, snapshot(8));
     net.pass(2 * SECOND);
     assert_eq!(net.fetched.len(), 2, "the stream began behind 9");
-    net.session.answered(net.now, Channel::Book, &book, Answer::Failed);
-    net.pass(3 * SECOND);
+    net.session.answered(net.now, Channel::Book, &book, true, Answer::Failed);
+    net.pass(4 * SECOND);
     assert_eq!(net.fetched.len(), 3, "nor is one that did not come given up");
-    net.session.answered(net.now, Channel::Book, &book, snapshot(9));
+    net.session.answered(net.now, Channel::Book, &book, true, snapshot(9));
     net.pass(20 * SECOND);
     assert_eq!(net.fetched.len(), 3, "it joins");
     net.pass(20 * SECOND);
     assert_eq!(net.fetched.len(), 4, "but is the stream alive?");
+    net.session.answered(net.now, Channel::Book, &book, false, Answer::Failed);
+    net.pass(15 * SECOND);
+    assert_eq!(net.fetched.len(), 4, "that this is not known is no reason to fetch the book");
 }
 
 #[test]
@@ -590,7 +598,7 @@ fn time_always_moves_on() {
         let mut answered = 0;
         for step in 0..10_000 {
             if net.session.close().is_some() {
-                net.session = Session::new(venue(change), Market::Linear, "ws://toy", topics.clone());
+                net.session = Session::new(venue(change), Market::Linear, "ws://toy", topics.clone(), chance());
                 net.happens(Happened::Opened { received: START });
             }
             let before = net.now;
@@ -613,8 +621,8 @@ fn time_always_moves_on() {
                     let book = ["A", "B", "C"][rng.usize(0..3)];
                     net.frame(if rng.u8(0..5) == 0 { json!({"is": "snapshot", "of": book, "seq": seq}) } else { delta(book, seq) });
                 }
-                5 => net.session.answered(net.now, Channel::Book, &instrument("A"), snapshot(rng.u64(0..seq))),
-                6 => net.session.answered(net.now, Channel::Book, &instrument("B"), Answer::Failed),
+                5 => net.session.answered(net.now, Channel::Book, &instrument("A"), true, snapshot(rng.u64(0..seq))),
+                6 => net.session.answered(net.now, Channel::Book, &instrument("B"), true, Answer::Failed),
                 _ => {}
             }
         }
@@ -750,7 +758,7 @@ fn a_book_that_nobody_wants_is_left_alone() {
         net.frame(json!({"is": "snapshot", "of": "A", "seq": 10}));
         net.want(books(&["B"]));
         net.pass(SECOND);
-        net.session.answered(net.now, Channel::Book, &instrument("A"), Answer::Failed);
+        net.session.answered(net.now, Channel::Book, &instrument("A"), true, Answer::Failed);
         net.frame(delta("A", 20));
         net.pass(Duration::from_mins(1));
         assert_eq!(net.said(), [(false, &["book.A".to_owned()][..])]);

@@ -96,7 +96,7 @@ impl VenueActor {
         self.turn = turn;
         match (outcome, purpose) {
             (Ok(()), Purpose::Poll(key)) => self.polled(now, &request, &key).await,
-            (outcome, Purpose::Ask(channel, instrument, _, sender)) => {
+            (outcome, Purpose::Ask(channel, instrument, class, sender)) => {
                 match outcome {
                     Ok(()) => self.succeeded(&request),
                     Err(refusal) => {
@@ -108,7 +108,7 @@ impl VenueActor {
                     }
                 }
                 // A connection that is gone meanwhile wants no answer.
-                drop(sender.send(Answered { channel, instrument, answer }));
+                drop(sender.send(Answered { channel, instrument, is_snapshot: class == Class::Snapshot, answer }));
             }
             (Err(refusal), Purpose::Poll(key)) => self.refused(now, &request, &key, &refusal),
             (_, Purpose::Refill(..)) => {}

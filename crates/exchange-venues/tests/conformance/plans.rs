@@ -162,7 +162,8 @@ fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Re
     let mut profile = venue.profile.clone();
     // Nothing ever comes here, which is no reason to begin anew.
     profile.stream.iter_mut().for_each(|stream| stream.cadence = None);
-    let mut session = Session::new(Venue::new(venue.exchange, profile), market, &format!("wss://localhost{path}"), topics.to_vec());
+    let mut session =
+        Session::new(Venue::new(venue.exchange, profile), market, &format!("wss://localhost{path}"), topics.to_vec(), (1, std::time::Instant::now()));
     let opened = SENT;
     let (mut now, mut turn, mut sent) = (opened, exchange_core::Turn::default(), Vec::new());
     session.handle(now, Happened::Opened { received: opened }, &mut turn);
