@@ -6,14 +6,12 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use exchange_core::capture::{Capture, CaptureSource};
-use exchange_core::exchange::Control;
-use exchange_core::feed::{Feed, Turn};
-use exchange_core::{Body, Channel, Interval, Market, Mode, Offline, Plan, Profile, Venue, Want};
-use support::{Events, Place, Running, Stdout, assert_decoded, files};
+use exchange_core::{Channel, Interval, Market, Mode, Offline, Plan, Venue, Want};
+use support::{Events, Place, Running, Stdout, assert_decoded};
 
 /// The markets that `run` offers.
 const MARKETS: [Market; 3] = [Market::Spot, Market::Linear, Market::Inverse];
@@ -35,21 +33,7 @@ struct Fixtures {
 
 impl Fixtures {
     fn read(venue: &Venue) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exchange-venues/src").join(&venue.profile.name).join("fixtures");
-        let mut captures = Vec::new();
-        for path in files(&folder).iter().filter(|path| !path.to_string_lossy().ends_with(".events.ndjson")) {
-            let mut offline = Offline::new([fresh(venue)]);
-            for line in support::text(path).lines().filter(|line| !line.trim().is_empty()) {
-                let mut capture = Capture::default();
-                capture.read(line.as_bytes()).unwrap();
-                let mut events = Vec::new();
-                offline.capture(&capture, &mut events);
-                let refused = !events.is_empty() && events.iter().all(|event| matches!(event.body, Body::DecodeError(_)));
-                if !refused && !closes(venue, &capture) {
-                    captures.push(capture);
-                }
-            }
-        }
+        let captures = support::captures(venue);
         // Decoded once more for the instruments that all files together describe.
         let mut events = Vec::new();
         let mut offline = Offline::new([venue.clone()]);
@@ -59,11 +43,7 @@ impl Fixtures {
         let minute = Interval::parse("1m").map(Channel::Candle);
         let mut channels: Vec<Channel> = Channel::NAMES.into_iter().filter_map(Channel::parse).chain(minute).collect();
         channels.extend(events.iter().filter_map(|event| event.body.channel()).filter(|channel| matches!(channel, Channel::Candle(_))));
-        // Of several answers to one request, a run of one cycle sees the first: the fullest.
-        let (mut answers, frames): (Vec<Capture>, Vec<Capture>) = captures.into_iter().partition(|capture| capture.status.is_some());
-        answers.sort_by_key(|capture| std::cmp::Reverse(capture.payload.len()));
-        answers.extend(frames);
-        Self { venue: venue.clone(), captures: answers, channels }
+        Self { venue: venue.clone(), captures, channels }
     }
 
     fn name(&self) -> &str {
@@ -101,19 +81,6 @@ impl Fixtures {
     }
 }
 
-/// The venue with nothing known yet.
-fn fresh(venue: &Venue) -> Venue {
-    Venue::new(venue.exchange, (*venue.profile).clone())
-}
-
-/// Whether a frame ends its connection.
-fn closes(venue: &Venue, capture: &Capture) -> bool {
-    let (Some(CaptureSource::Ws(url)), Some(market)) = (capture.source(), capture.market) else { return false };
-    let mut turn = Turn::default();
-    Feed::new(fresh(venue), market).frame(capture.received, url, &capture.payload, &mut turn);
-    turn.controls.contains(&Control::Closing)
-}
-
 /// Path and query of an address.
 fn target(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -144,14 +111,10 @@ impl Stage {
         let place = Place::new();
         let mut all = Vec::new();
         let mut played = vec!["--play".to_owned()];
-        for exchange in exchange_venues::all() {
-            let fixtures = Fixtures::read(&Venue::new(*exchange, Profile::parse(exchange.policy()).unwrap()));
-            let mut lines = Vec::new();
-            for capture in &fixtures.captures {
-                capture.write(&mut lines);
-            }
+        for venue in support::venues() {
+            let fixtures = Fixtures::read(&venue);
             let file = format!("{}.ndjson", fixtures.name());
-            std::fs::write(place.path(&file), lines).unwrap();
+            std::fs::write(place.path(&file), support::lines(&fixtures.captures)).unwrap();
             played.push(file);
             all.push(fixtures);
         }

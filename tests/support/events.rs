@@ -97,6 +97,10 @@ impl<'a> Line<'a> {
         rest.split([end, '}']).next()
     }
 
+    pub(crate) fn text(self) -> &'a str {
+        self.0
+    }
+
     pub(crate) fn kind(self) -> &'a str {
         self.after("{\"type\":\"", '"').unwrap()
     }
@@ -116,7 +120,7 @@ impl<'a> Line<'a> {
 
     /// What makes it the same fact in two places: its id, but for a state that came with neither a time nor a sequence
     /// number of its own. Such an id covers when it arrived, so it is known by its content, and by how often it came.
-    fn fact(self) -> (String, bool) {
+    pub(crate) fn fact(self) -> (String, bool) {
         let state = matches!(self.kind(), "ticker" | "quote" | "mark" | "funding" | "open_interest");
         if !state || self.0.contains(",\"et\":") || self.0.contains(",\"seq\":") {
             return (self.id().to_owned(), false);

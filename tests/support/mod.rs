@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod events;
+mod fixtures;
 mod process;
 
 use std::io::{Read as _, Write as _};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use venue_sim::{Config, Handle, Summary};
 
 pub(crate) use self::events::{Events, Line, assert_decoded, assert_same, text};
+pub(crate) use self::fixtures::{captures, lines, venues};
 pub(crate) use self::process::{Finished, Running, Stdout};
 
 /// Longer than anything here takes; a test that waits so long has failed.

@@ -318,5 +318,5 @@ fn hand(conns: &mut [Option<Conn>], touched: &mut BTreeSet<ConnId>, listeners: &
 
 /// Marks the events of pushes as told; the rest is those that were not.
 pub(crate) fn untold(items: &mut Vec<Arc<Frame>>) {
-    items.retain(|frame| !(frame.events.is_empty() && frame.lines.is_none()) && !frame.told.swap(true, Ordering::Relaxed));
+    items.retain(|frame| (frame.lines.is_some() || !frame.events.is_empty()) && !frame.told.swap(true, Ordering::Relaxed));
 }

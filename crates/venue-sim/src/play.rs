@@ -208,11 +208,12 @@ fn said(path: &Path) -> Result<HashMap<u64, String>, Error> {
 }
 
 impl Player {
-    /// Reads files of captures; those that end in `.zst` are decompressed. What they say is read, too, if it is `told`.
+    /// Reads files of captures; those that end in `.zst` are decompressed, and files of events beside them are passed over.
+    /// What captures say is read, too, if it is `told`.
     pub(crate) fn load(files: &[PathBuf], told: bool) -> Result<Self, Error> {
         let mut player = Self::default();
         let mut connections = HashMap::new();
-        for path in files {
+        for path in files.iter().filter(|path| !path.to_string_lossy().ends_with(".events.ndjson")) {
             player.read(path, told, &mut connections)?;
         }
         Ok(player)

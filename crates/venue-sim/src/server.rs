@@ -60,10 +60,8 @@ impl Source {
             return Err(Error::Setting("captures have neither subscriptions nor a clock: faults of those (`silent_topic`, `clock_jump`) need a market".into()));
         }
         let venues = seeded.iter().chain(player.venues()).cloned().collect();
-        let market = match seeded.is_empty() {
-            true => None,
-            false => Some(Box::new(Mutex::new(World::new(&Config { venues: seeded, ..config.clone() }, faults.clone(), wall, telling)?))),
-        };
+        let seed = |venues| World::new(&Config { venues, ..config.clone() }, faults.clone(), wall, telling).map(|world| Box::new(Mutex::new(world)));
+        let market = (!seeded.is_empty()).then(|| seed(seeded)).transpose()?;
         Ok(Self { market, player, venues })
     }
 }

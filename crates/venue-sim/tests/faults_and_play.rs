@@ -151,7 +151,7 @@ async fn captures_stand_beside_a_market_and_their_truth_is_what_stands_beside_th
     assert!(venue_sim::start(&config).err().unwrap().to_string().contains("line 1 is no event line"));
     std::fs::write(dir.path().join("x.events.ndjson"), said.join("\n")).unwrap();
 
-    let sim = Sim::of(config, dir);
+    let sim = Sim::of(&config, dir);
     assert_eq!(sim.handle.venues(), ["binance", "bybit", "okx"]);
     for _ in 0..2 {
         assert_eq!(sim.get("/okx/all").await.2, "all");

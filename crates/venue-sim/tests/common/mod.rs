@@ -26,12 +26,12 @@ impl Sim {
     pub(crate) fn start(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let truth = config.play.is_empty().then(|| dir.path().join("truth.ndjson"));
-        Self::of(Config { truth, ..config }, dir)
+        Self::of(&Config { truth, ..config }, dir)
     }
 
     /// What a configuration says, and the directory in which its files are.
-    pub(crate) fn of(config: Config, dir: tempfile::TempDir) -> Self {
-        Self { handle: venue_sim::start(&config).unwrap(), http: reqwest::Client::new(), dir }
+    pub(crate) fn of(config: &Config, dir: tempfile::TempDir) -> Self {
+        Self { handle: venue_sim::start(config).unwrap(), http: reqwest::Client::new(), dir }
     }
 
     /// With faults.
