@@ -7,6 +7,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
+use exchange_sinks::SinkUri;
 use serde_json::Value;
 use support::{Events, Finished, Place, Running, Sim, Stdout, market, nobody};
 use venue_sim::Config;
@@ -66,7 +67,7 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         ("run --exchanges bybit --once --mode stream", "--mode: `once` is one poll cycle, which mode `stream` has not".to_owned()),
         ("run --exchanges bybit --for soon", "--for: `soon` is no duration (such as 500ms, 5s, 10m, 24h)".to_owned()),
         ("run --exchanges bybit --interval 0s", "--interval: it must be longer than nothing".to_owned()),
-        ("run --exchanges bybit --sink fiel:x", "--sink: `fiel:x` is no sink: did you mean `file:`? (there are `stdout:`, `file:DIR`, `null:`)".to_owned()),
+        ("run --exchanges bybit --sink fiel:x", format!("--sink: `fiel:x` is no sink: did you mean `file:`? (there are {})", SinkUri::known())),
         ("run --exchanges bybit --listen here", "--listen: `here` is no address (such as 127.0.0.1:9464, [::]:9464)".to_owned()),
         ("run --exchanges bybit --shard 2/2", "--shard: `2/2` is no share: `I/N`, with I from 0 and less than N (`0/3`, `1/3`, `2/3`)".to_owned()),
         ("run --exchanges bybit --name a/b", "--name: `a/b` is no name: up to 100 letters, digits, `-`, `_` and `.`".to_owned()),

@@ -125,16 +125,15 @@ fn masked(text: &str) -> String {
 
 fn masked_address(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
-    let end = address.find('/').unwrap_or(address.len());
-    let (authority, path) = address.split_at(end);
-    let authority = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("{MASK}@{host}"));
+    // A password may hold a slash or a question mark that should have been written otherwise.
+    let rest = rest.rsplit_once('@').filter(|_| !rest.starts_with('/')).map_or_else(|| rest.to_owned(), |(_, host)| format!("{MASK}@{host}"));
+    let (address, query) = rest.split_once('?').map_or((rest.as_str(), None), |(address, query)| (address, Some(query)));
     let pair = |pair: &str| match pair.split_once('=') {
         Some((key, _)) if is_secret(key) => format!("{key}={MASK}"),
         _ => pair.to_owned(),
     };
     let query = query.map_or_else(String::new, |query| format!("?{}", query.split('&').map(pair).collect::<Vec<_>>().join("&")));
-    format!("{scheme}://{authority}{path}{query}")
+    format!("{scheme}://{address}{query}")
 }
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl Address {
         text.split_once('?').map_or(text.as_str(), |(address, _)| address).to_owned()
     }
 
+    /// What stands behind the scheme's colon, without the keys.
+    pub(crate) fn rest(&self) -> &str {
+        &self.rest
+    }
+
     /// A path: what stands behind the colon. `file:///var/data` is how other programs write `file:/var/data`.
     pub(crate) fn path(&self) -> Option<&str> {
         let path = self.rest.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(&self.rest);
@@ -117,13 +122,43 @@ fn bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
-/// The address without its user and password, which do not belong in a log.
+/// The address without its user and password, and without what keys say that may be secret: these do not belong in a log.
 pub(crate) fn masked(text: &str) -> String {
-    match text.split_once("://") {
-        Some((scheme, rest)) => match rest.split('/').next().and_then(|authority| authority.rsplit_once('@')) {
-            Some((user, _)) => format!("{scheme}://***{}", rest.get(user.len()..).unwrap_or_default()),
-            None => text.to_owned(),
-        },
-        None => text.to_owned(),
+    let at = text.find("://").map_or_else(|| text.find(':').map_or(0, |at| at + 1), |at| at + 3);
+    let (scheme, rest) = text.split_at(at);
+    // A path has no user; and a password that holds a slash or a question mark itself ends at the last `@`. Without the
+    // slashes it is a wrong address, which may hold a password all the same.
+    let has_user = |who: &str| !rest.starts_with('/') && (scheme.ends_with('/') || who.contains(':'));
+    let shown = match rest.rsplit_once('@').filter(|(who, _)| has_user(who)) {
+        Some((_, host)) => format!("***@{host}"),
+        None => rest.to_owned(),
+    };
+    let Some((address, query)) = shown.split_once('?') else { return format!("{scheme}{shown}") };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, _)) if SECRETS.iter().any(|secret| key.eq_ignore_ascii_case(secret)) => format!("{key}=***"),
+        _ => pair.to_owned(),
+    });
+    format!("{scheme}{address}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// Keys that no sink takes, and under which somebody may have written what nobody shall see.
+const SECRETS: [&str; 6] = ["password", "passwd", "pass", "secret", "token", "key"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        for (text, shown) in [
+            ("postgres://me:secret@host/db", "postgres://***@host/db"),
+            ("postgres://me:se/cr?et@host/db", "postgres://***@host/db"),
+            ("postgres://host/db?password=secret&prefix=x", "postgres://host/db?password=***&prefix=x"),
+            ("redis:me:secret@host", "redis:***@host"),
+            ("file:a@b", "file:a@b"),
+            ("file:///data/a@b", "file:///data/a@b"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
     }
 }
