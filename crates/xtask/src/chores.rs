@@ -4,19 +4,21 @@ use std::path::Path;
 
 use crate::ratios;
 use crate::run::cargo;
+use crate::servers;
 
 /// All that CI checks, what fails fastest first.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     cargo(root, "fmt --all --check", &[], &[])?;
     cargo(root, "deny check bans licenses sources", &[], &[])?;
-    cargo(root, "clippy --workspace --all-targets --locked -- -D warnings", &[], &[])?;
+    cargo(root, "clippy --workspace --all-targets --all-features --locked -- -D warnings", &[], &[])?;
     test(root, &[])?;
-    cargo(root, "doc --workspace --no-deps --locked", &[], &[("RUSTDOCFLAGS", "-D warnings")])
+    cargo(root, "doc --workspace --all-features --no-deps --locked", &[], &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
-/// The tests of all crates, those in the documentation included.
+/// The tests of all crates with all their features, those in the documentation included, and before them what they need.
 pub(crate) fn test(root: &Path, more: &[&str]) -> anyhow::Result<()> {
-    cargo(root, "test --workspace --locked", more, &[])
+    servers::prepare(root);
+    cargo(root, "test --workspace --all-features --locked", more, &[])
 }
 
 /// Writes what fixtures give beside them. The conformance suite does it: what it compares is what it writes. (Of all
@@ -24,7 +26,7 @@ pub(crate) fn test(root: &Path, more: &[&str]) -> anyhow::Result<()> {
 /// compiled already.)
 pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
     let environment = [("COLLECTOR_BLESS", venue.unwrap_or("all"))];
-    cargo(root, "test --workspace --locked --test conformance fixtures_give_their_blessed_events", &[], &environment)
+    cargo(root, "test --workspace --all-features --locked --test conformance fixtures_give_their_blessed_events", &[], &environment)
 }
 
 /// The benchmarks, which are the root package's, and how the venues' decoding compares.

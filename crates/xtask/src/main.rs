@@ -1,4 +1,4 @@
-//! The project's chores, the same by hand and in CI: `cargo xtask check`, `test`, `bless`, `new-venue`, `demo-venue`,
+//! The project's chores, the same by hand and in CI: `cargo xtask check`, `test`, `servers`, `bless`, `new-venue`, `demo-venue`,
 //! `soak`, `bench`.
 //!
 //! No dependency but `anyhow`: whoever clones the repository waits for this to compile before anything is checked.
@@ -8,6 +8,7 @@ mod demo;
 mod new_venue;
 mod ratios;
 mod run;
+mod servers;
 mod soak;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ const USAGE: &str = "\
 Usage: cargo xtask <CHORE>
 
   check                all that CI checks: fmt, clippy, test, docs, deny
-  test [ARGS]          the tests of all crates, their documentation's included
+  test [ARGS]          the tests of all crates, their documentation's included, after `servers`
+  servers              install the servers and Python packages that tests need, where that can be done
   bless [VENUE]        write what the fixtures of a venue (of all) give as what they must give; review the difference
   new-venue NAME       a sketch of a venue that works: its folder, its fixtures, its line in the registry
   demo-venue           `new-venue` in a copy of the tree below target/, where it must build and conform
@@ -43,6 +45,10 @@ fn chore(arguments: &[String]) -> anyhow::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["check"] => chores::check(&root),
+        ["servers"] => {
+            servers::prepare(&root);
+            Ok(())
+        }
         ["test", more @ ..] => chores::test(&root, more),
         ["bless"] => chores::bless(&root, None),
         ["bless", venue] => chores::bless(&root, Some(venue)),
