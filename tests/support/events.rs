@@ -32,6 +32,11 @@ impl Events {
         Self(files(directory).iter().map(|path| text(path)).collect())
     }
 
+    /// All files of a sink whose process may have been killed: what is whole of them.
+    pub(crate) fn of_killed(directory: &Path) -> Self {
+        Self(files(directory).iter().map(|path| whole_lines(path)).collect())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lines().count()
     }
@@ -180,4 +185,16 @@ pub(crate) fn assert_decoded(seen: &Events, decoded: &Events, types: &[&str]) {
 /// The first of them, for people.
 fn shown<'a>(lines: impl Iterator<Item = Line<'a>>) -> String {
     lines.take(5).flat_map(|line| ["\n  ", line.0]).collect()
+}
+
+/// The whole lines of a compressed file that may lack its end.
+pub(crate) fn whole_lines(path: &Path) -> String {
+    let mut text = Vec::new();
+    let mut decoder = zstd::Decoder::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = decoder.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..count]);
+    }
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    String::from_utf8(text).unwrap()
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use venue_sim::{Config, Handle, Summary};
 
-pub(crate) use self::events::{Events, Line, assert_decoded, assert_same, text};
+pub(crate) use self::events::{Events, Line, assert_decoded, assert_same, text, whole_lines};
 pub(crate) use self::fixtures::{captures, lines, venues};
 pub(crate) use self::process::{Finished, Running, Stdout};
 

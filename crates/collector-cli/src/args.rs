@@ -51,6 +51,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  collector audit\n  collector audit --from 24h --symbols 'BTC/*'\n  collector audit --json | jq '.ledgers[].rows[] | select(.dropped > 0)'"
     )]
     Audit(AuditArgs),
+    /// Print what sinks hold, as it comes; of several, each event once
+    #[command(
+        after_help = "Examples:\n  collector tail file:./data\n  collector tail file:/mnt/a/data file:/mnt/b/data --from 1h | jq -c 'select(.type==\"funding\")'\n  collector tail file:./data --no-follow > all.ndjson"
+    )]
+    Tail(TailArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  collector completions bash > ~/.local/share/bash-completion/completions/collector")]
     Completions(CompletionsArgs),
@@ -248,6 +253,26 @@ pub(crate) struct AuditArgs {
     pub(crate) config: ConfigArgs,
 }
 
+/// Flags of `tail`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TailArgs {
+    /// Where the events are, as their sinks are called: `file:DIR`; also `file:FILE`, `stdin:`
+    #[arg(value_name = "URI", required = true)]
+    pub(crate) sources: Vec<String>,
+    /// Begin with what was received then: `start` (all that is kept), `now`, `2026-01-05T13`, `2026-01-05`, or how long ago (`24h`) [default: now; `start` with --no-follow]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) from: Option<String>,
+    /// Stop at the end of what is there, instead of waiting for more
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// So many ids are remembered at least to leave out repetitions (40 to 80 bytes of memory each)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) window: u64,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
 /// Flags of `completions`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompletionsArgs {
@@ -257,7 +282,7 @@ pub(crate) struct CompletionsArgs {
 }
 
 impl ConfigArgs {
-    fn given(&self) -> Given {
+    pub(crate) fn given(&self) -> Given {
         let given = Given { config: self.config.clone(), profile: self.profile.clone(), set: self.set.clone(), ..Given::default() };
         given.text("--log", &["log"], self.log.as_deref())
     }

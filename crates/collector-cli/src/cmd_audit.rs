@@ -91,7 +91,7 @@ impl Hours {
 }
 
 /// Reads `2026-01-05T13`, `2026-01-05` (its hour `of_day`), or how long ago it was.
-fn hour(text: &str, of_day: i64, now: Time) -> Option<Hour> {
+pub(crate) fn hour(text: &str, of_day: i64, now: Time) -> Option<Hour> {
     let of_date = || Hour::parse(&format!("{text}T00")).map(|midnight| midnight.plus(of_day));
     let ago = || {
         let micros = i64::try_from(duration::parse(text).ok()?.as_micros()).ok()?;

@@ -4,6 +4,7 @@ mod args;
 mod cmd_audit;
 mod cmd_check;
 mod cmd_completions;
+mod cmd_tail;
 mod config;
 mod decode;
 mod heartbeat;
@@ -67,6 +68,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Venues(args) => listing::venues(&configured(&profiles), args.json),
         Command::Check(args) => Ok(ExitCode::from(cmd_check::run(args, &policies, &environment, &mut io::stdout().lock(), &mut io::stderr().lock())?)),
         Command::Audit(args) => cmd_audit::run(args, &resolve(&args.given(), Need::Nothing)?, now()),
+        Command::Tail(args) => cmd_tail::run(args, &resolve(&args.config.given(), Need::Nothing)?, now()),
         Command::Completions(args) => cmd_completions::run(args, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     }
 }

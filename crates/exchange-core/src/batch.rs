@@ -85,6 +85,22 @@ impl Batch {
         })
     }
 
+    /// The events for which `keep` answers `true`, with their lines as they are.
+    #[must_use]
+    pub fn filtered(self, mut keep: impl FnMut(&Event) -> bool) -> Self {
+        let kept: Vec<bool> = self.events.iter().map(&mut keep).collect();
+        if kept.iter().all(|kept| *kept) {
+            return self;
+        }
+        let mut lines = Vec::new();
+        for ((_, line), _) in self.records().zip(&kept).filter(|(_, kept)| **kept) {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+        }
+        let events = self.events.into_iter().zip(kept).filter_map(|(event, kept)| kept.then_some(event)).collect();
+        Self { events, lines: OnceLock::from(lines), position: self.position }
+    }
+
     /// Each event with its line of JSON, without the line's end.
     pub fn records(&self) -> impl Iterator<Item = (&Event, &[u8])> {
         self.events.iter().zip(self.lines().split(|byte| *byte == b'\n'))

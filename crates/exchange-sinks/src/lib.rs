@@ -1,4 +1,5 @@
-//! Where events go. A [`Sink`] takes batches in order; [`SinkUri`] opens the one that an address names.
+//! Where events go. A [`Sink`] takes batches in order; [`SinkUri`] opens the one that an address names. And where they come
+//! from again: a [`Source`] reads what a sink wrote.
 //!
 //! Everything that blocks (files, a slow reader of standard output) happens on a sink's own thread behind a bounded
 //! queue, so that neither an async worker nor the end of the runtime ever waits for a disk. What a sink cannot take
@@ -12,17 +13,21 @@ mod address;
 mod contract;
 mod error;
 mod file;
+mod lines;
 mod null;
 #[cfg_attr(not(any(feature = "postgres", feature = "redis")), allow(dead_code, reason = "no sink of this build has a server"))]
 mod place;
 mod registry;
 mod sink;
+mod source;
 mod stdout;
 mod worker;
 
 pub use error::{SinkError, SinkErrorKind};
 pub use file::{FileOptions, FileSink};
+pub use lines::{Lines, Rest};
 pub use null::NullSink;
 pub use registry::SinkUri;
 pub use sink::{Sink, SinkFuture};
+pub use source::{Reading, Since, Source, SourceUri};
 pub use stdout::StdoutSink;

@@ -209,6 +209,13 @@ fn a_batch_keeps_its_lines_and_shares_its_instruments() {
     assert_eq!(again.lines(), batch.lines(), "the last line's end is put back");
     assert!(read.events().iter().zip(again.events()).all(|(one, other)| Arc::ptr_eq(&one.instrument, &other.instrument)));
     assert!(Batch::parse(Vec::new()).unwrap().events().is_empty());
+    let mut number = 0;
+    let third = again.filtered(|_| {
+        number += 1;
+        number % 3 == 0
+    });
+    assert!(third.events().len() > 600 && third.events().iter().eq(batch.events().iter().skip(2).step_by(3)));
+    assert!(third.records().all(|(event, line)| event.to_json().as_bytes() == line));
 }
 
 #[test]
