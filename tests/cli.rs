@@ -87,7 +87,7 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         ("sim --exchanges bybit --faults none.toml", "none.toml: No such file or directory (os error 2)".to_owned()),
         ("sim --play none.ndjson", "none.ndjson: No such file or directory (os error 2)".to_owned()),
         ("decode none.ndjson", "cannot open none.ndjson: No such file or directory (os error 2)".to_owned()),
-        ("decode .", ". is a directory: name the captures in it".to_owned()),
+        ("decode .", "there are no captures in . (`*.ndjson`, `*.ndjson.zst`)".to_owned()),
     ] {
         let finished = place.run(arguments);
         assert_eq!(finished.stderr.trim_end(), line, "{arguments}");
@@ -220,8 +220,19 @@ fn a_capture_that_was_cut_off_gives_what_it_holds() {
     std::fs::write(place.path("cut.ndjson.zst"), file.get_ref()).unwrap();
     let finished = place.run("decode cut.ndjson.zst");
     assert_eq!(finished.status, Some(1), "{}", finished.stderr);
-    assert!(finished.stderr.starts_with("cannot read cut.ndjson.zst: "), "{}", finished.stderr);
+    assert!(finished.stderr.starts_with("cut.ndjson.zst: ends within a block, behind line 3: "), "{}", finished.stderr);
     assert_eq!(Events::parse(&finished.stdout).of(&["liquidation"]).count(), 3);
+
+    // What comes after it is decoded as well.
+    std::fs::create_dir(place.path("archive")).unwrap();
+    std::fs::write(place.path("archive/1.ndjson.zst"), file.get_ref()).unwrap();
+    std::fs::write(place.path("archive/2.ndjson.zst"), [&[0x28, 0xb5, 0x2f, 0xfd], &[0xff; 100][..]].concat()).unwrap();
+    std::fs::write(place.path("archive/3.ndjson"), format!("\n{LIQUIDATION}")).unwrap();
+    let finished = place.run("decode archive");
+    assert_eq!(finished.status, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("cannot read archive/2.ndjson.zst beyond line 0: "), "{}", finished.stderr);
+    let lines: Vec<Value> = Events::parse(&finished.stdout).of(&["liquidation"]).map(|line| line.json()["line"].clone()).collect();
+    assert_eq!(lines, [1, 2, 3, 2], "an empty line is counted");
 }
 
 #[test]

@@ -153,7 +153,7 @@ pub(crate) struct RunArgs {
 /// Flags of `decode`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DecodeArgs {
-    /// Captures, plain or zstd-compressed [default: standard input]
+    /// Captures, plain or zstd-compressed, or directories of them [default: standard input]
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Exit with 0 in spite of lines that could not be decoded

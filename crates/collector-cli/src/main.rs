@@ -1,6 +1,7 @@
 //! `collector`: the command line of the exchange market-data collector.
 
 mod args;
+mod captures;
 mod cmd_audit;
 mod cmd_check;
 mod cmd_completions;

@@ -305,7 +305,7 @@ impl Builder {
         let limits: Vec<Limits> = self.venues.iter().map(open).collect::<Result<_, _>>()?;
         let (output, sinks, books) = Output::start(self.sinks, &failed, ledger.as_ref().map(|(_, names)| names.as_slice()), outside.clock);
         let output = Arc::new(output);
-        let numbers = Arc::new(Numbers::default());
+        let numbers = Arc::new(Numbers::since(outside.clock.wall()));
         let mut venues = Vec::new();
         let mut actors = Vec::new();
         for (venue, limits) in self.venues.into_iter().zip(limits) {
@@ -394,7 +394,7 @@ impl Collector {
             summary.ledger_error = ledger.finish(rows).await.err();
         }
         if let Some(writer) = self.writer.take() {
-            summary.capture_error = writer.finish().err().map(|error| error.to_string());
+            summary.capture_error = writer.finish().err();
         }
         summary
     }

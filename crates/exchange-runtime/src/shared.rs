@@ -164,6 +164,7 @@ impl Shared {
     /// Passes decoded events through the pipeline and hands on what is left of them. `events` is empty afterwards,
     /// its memory kept where nothing went out.
     pub(crate) async fn deliver(&self, events: &mut Vec<Event>, skipped: Option<Skipped<'_>>) {
+        self.captured().await;
         if events.is_empty() && skipped.is_none() {
             return;
         }
@@ -181,6 +182,13 @@ impl Shared {
         self.hand_on(counts, events).await;
     }
 
+    /// Waits until what was decoded is among the captures: what a sink has, they have.
+    async fn captured(&self) {
+        if let Some(tap) = &self.tap {
+            tap.settled().await;
+        }
+    }
+
     /// The streams of these topics are served: what was missed of them before can be asked for.
     pub(crate) fn served(&self, topics: &[Topic]) {
         let mut pipeline = self.pipeline();
@@ -192,6 +200,7 @@ impl Shared {
 
     /// What was asked for because it was missed has come, or not: as [`Shared::deliver`]. Whether there is no more to ask.
     pub(crate) async fn refilled(&self, channel: Channel, instrument: &Instrument, outcome: Outcome, events: &mut Vec<Event>) -> bool {
+        self.captured().await;
         let counts = {
             let mut pipeline = self.pipeline();
             pipeline.refilled((self.clock.now(), self.clock.wall()), channel, instrument, outcome, events);
@@ -233,11 +242,17 @@ impl Shared {
     }
 }
 
-/// Numbers connections within the run.
-#[derive(Debug, Default)]
+/// Numbers connections.
+#[derive(Debug)]
 pub(crate) struct Numbers(AtomicU64);
 
 impl Numbers {
+    /// Numbers that no earlier run has used: the captures of many are decoded together, and a decoder's state belongs to
+    /// one connection.
+    pub(crate) fn since(start: Time) -> Self {
+        Self(u64::try_from(start.micros()).unwrap_or_default().into())
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
