@@ -1,0 +1,148 @@
+//! No room: at the size that was set, on a full disk, at the system's limit for a file.
+
+use std::path::Path;
+use std::process::Command;
+
+use exchange_core::Batch;
+use exchange_spool::{Cause, Options, Spool, SpoolError};
+
+use crate::support::{Found, append, batch, drain, options, segments, which};
+
+fn size(directory: &Path) -> u64 {
+    segments(directory).iter().map(|path| std::fs::metadata(path).unwrap().len()).sum()
+}
+
+#[test]
+fn beyond_its_size_the_oldest_goes_and_each_reader_is_told_of_what_it_has_not_read() {
+    let place = tempfile::tempdir().unwrap();
+    let limited = Options { segment_bytes: 3000, max_bytes: 20_000, ..options() };
+    let spool = Spool::open(place.path(), limited.clone()).unwrap().spool;
+    let (mut fast, mut slow, mut dead) = (spool.reader("fast").unwrap(), spool.reader("slow").unwrap(), spool.reader("dead").unwrap());
+    let (mut of_fast, mut of_slow) = (Found::default(), Found::default());
+    for n in 0..200 {
+        append(&spool, n..n + 1);
+        of_fast.batches.push(which(&fast.next().unwrap().into_batch()));
+        if n == 4 || n % 40 == 39 {
+            let (batches, lost) = (&mut of_slow.batches, &mut of_slow.lost);
+            for _ in 0..3 {
+                match slow.next().unwrap() {
+                    exchange_spool::Read::Batch(batch) => batches.push(which(&batch)),
+                    exchange_spool::Read::Lost(told) => lost.push(told),
+                }
+            }
+        }
+        assert!(size(place.path()) <= 20_000);
+    }
+    let rest = drain(&mut slow);
+    of_slow.batches.extend(rest.batches);
+    of_slow.lost.extend(rest.lost);
+    assert_eq!(of_fast.batches, (0..200).collect::<Vec<_>>());
+    let of_dead = drain(&mut dead);
+    for found in [&of_slow, &of_dead] {
+        let missing: Vec<u64> = (0..200).filter(|n| !found.batches.contains(n)).collect();
+        assert!(missing.len() > 50);
+        assert_eq!((found.lost_batches(), found.lost_events()), (missing.len() as u64, 3 * missing.len() as u64));
+        assert!(missing.iter().all(|n| found.tells(*n)));
+        assert!(found.lost.iter().all(|lost| lost.cause == Cause::Dropped));
+    }
+    assert_eq!(of_dead.lost.len(), 1, "all at once");
+    assert!(of_slow.lost.len() > 2 && of_slow.batches.starts_with(&[0, 1, 2]));
+    // What it was not told before the end of the process it is told after, with the same ids.
+    drop((fast, slow, dead, spool));
+    let spool = Spool::open(place.path(), limited).unwrap().spool;
+    let again = drain(&mut spool.reader("dead").unwrap());
+    assert_eq!(again.batches, of_dead.batches);
+    assert_eq!(again.lost[0].batch.lines(), of_dead.lost[0].batch.lines());
+    assert_eq!(again.lost[0].batch.position(), of_dead.lost[0].batch.position());
+}
+
+/// A file system in memory, which goes when this does.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// `None` where this user may not mount.
+    fn new(bytes: usize) -> Option<Self> {
+        use rustix::mount::{MountFlags, mount};
+        let place = tempfile::tempdir().unwrap();
+        let size = std::ffi::CString::new(format!("size={bytes}")).unwrap();
+        mount("tmpfs", place.path(), "tmpfs", MountFlags::empty(), &*size).ok()?;
+        Some(Self(place))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_oldest_goes() {
+    let Some(disk) = Disk::new(256 * 1024) else {
+        return println!("skipped: only root may mount a small disk");
+    };
+    let place = disk.0.path().join("journal");
+    let spool = Spool::open(&place, Options { segment_bytes: 32 * 1024, ..options() }).unwrap().spool;
+    let mut reader = spool.reader("a").unwrap();
+    append(&spool, 0..3000);
+    let found = drain(&mut reader);
+    let missing: Vec<u64> = (0..3000).filter(|n| !found.batches.contains(n)).collect();
+    assert!(missing.len() > 1000 && found.batches.len() > 100 && found.batches.ends_with(&[2998, 2999]));
+    assert_eq!(found.lost_batches(), missing.len() as u64);
+    assert!(missing.iter().all(|n| found.tells(*n)));
+
+    // Somebody else takes the whole disk, again and again: what is left of the room goes round, and what finds none is refused.
+    reader.acknowledge(spool.last()).unwrap();
+    let other = disk.0.path().join("other");
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for n in 3000..3300 {
+        let _full = std::fs::write(&other, vec![0; 300 * 1024]).unwrap_err();
+        match spool.append(batch(n)) {
+            Ok(batch) => taken.push(which(&batch)),
+            Err(error) => {
+                assert!(matches!(error, SpoolError::Full { .. }) && error.is_retryable(), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 10 && taken.len() > 10, "{refused} refused, {} taken", taken.len());
+    std::fs::remove_file(&other).unwrap();
+    append(&spool, 5000..5002);
+    taken.extend([5000, 5001]);
+    let found = drain(&mut reader);
+    let missing: Vec<u64> = taken.iter().copied().filter(|n| !found.batches.contains(n)).collect();
+    assert!(found.batches.iter().all(|n| taken.contains(n)) && missing.iter().all(|n| found.tells(*n)));
+    assert_eq!(found.lost_batches(), missing.len() as u64);
+    drop((reader, spool));
+    let opened = Spool::open(&place, options()).unwrap();
+    assert_eq!(opened.repaired, None);
+    let again: Found = opened.spool.replay(None).collect();
+    assert!(again.lost.is_empty() && again.batches.ends_with(&found.batches), "{again:?}");
+}
+
+const CHILD: &str = "SPOOL_TEST_LIMITED";
+
+/// The system refuses to write a record to its end.
+#[test]
+fn half_a_record_never_stands_before_whole_ones() {
+    if let Ok(directory) = std::env::var(CHILD) {
+        let spool = Spool::open(Path::new(&directory), options()).unwrap().spool;
+        let large = || Batch::new((0..10).flat_map(|n| batch(n).events().to_vec()).collect());
+        let failed = (0..100).find(|_| spool.append(large()).is_err()).unwrap();
+        // A smaller one still fits.
+        spool.append(batch(0)).unwrap();
+        assert!(spool.append(large()).is_err());
+        return println!("failed {failed}");
+    }
+    let place = tempfile::tempdir().unwrap();
+    // In blocks of 512 bytes (1024 in some shells); the signal that goes with it is ignored.
+    let test = "room::half_a_record_never_stands_before_whole_ones";
+    let script = "trap '' XFSZ; ulimit -f 50; exec \"$0\" --exact \"$1\" --nocapture";
+    let output = Command::new("sh").args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(test).env(CHILD, place.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let failed: usize = said.split("failed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+    let opened = Spool::open(place.path(), options()).unwrap();
+    assert_eq!(opened.repaired, None);
+    let reads: Vec<_> = opened.spool.replay(None).map(|read| read.into_batch().events().len()).collect();
+    assert_eq!(reads, [vec![30; failed], vec![3]].concat());
+}
