@@ -17,6 +17,9 @@ const MAX_SCALE: u32 = 28;
 /// The mantissa that [`rust_decimal`] can hold: 96 bits.
 const MAX_MANTISSA: u128 = (1 << 96) - 1;
 
+/// What 38 digits can hold, and a signed 128-bit integer can.
+const MAX_SCALED: u128 = 10u128.pow(38) - 1;
+
 /// An exact decimal number, 16 bytes, and so is `Option<Decimal>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Decimal(Repr);
@@ -214,6 +217,17 @@ impl Decimal {
         }
     }
 
+    /// The number as a count of `10^-scale`: what a column of decimals with a fixed scale and 38 digits holds. `None` where
+    /// that is not exact or has more digits.
+    #[inline]
+    pub fn scaled(&self, scale: u8) -> Option<i128> {
+        let Repr::Fixed { scale: own, negative, hi, lo } = self.0 else { return None };
+        let factor = 10u128.checked_pow(u32::from(scale.checked_sub(own)?))?;
+        let count = (u128::from(hi) << 64 | u128::from(lo)).checked_mul(factor).filter(|count| *count <= MAX_SCALED)?;
+        let count = i128::try_from(count).ok()?;
+        Some(if negative { -count } else { count })
+    }
+
     /// `self * other`, if both and the exact product fit 28 digits.
     pub fn checked_mul(&self, other: &Self) -> Option<Self> {
         let (a, b) = (self.to_rust_decimal()?, other.to_rust_decimal()?);
@@ -404,6 +418,18 @@ mod tests {
     fn shifts_percentages_exactly() {
         assert_eq!("-1.502".parse::<Decimal>().unwrap().shifted(2).to_string(), "-0.01502");
         assert_eq!("0.1234567890123456789012345678".parse::<Decimal>().unwrap().shifted(2).to_string(), "0.001234567890123456789012345678");
+    }
+
+    #[test]
+    fn scales_where_that_is_exact() {
+        let scaled = |number: &str, scale| number.parse::<Decimal>().unwrap().scaled(scale);
+        assert_eq!(scaled("-1.5", 18), Some(-1_500_000_000_000_000_000));
+        assert_eq!(scaled("0", 28), Some(0));
+        assert_eq!(scaled("0.000000000000000001", 18), Some(1));
+        assert_eq!(scaled("0.0000000000000000001", 18), None, "a nineteenth place");
+        assert_eq!(scaled("99999999999999999999", 18), Some(99_999_999_999_999_999_999 * 10i128.pow(18)));
+        assert_eq!(scaled("100000000000000000000", 18), None, "a thirty-ninth digit");
+        assert_eq!(scaled("123456789012345678901234567890.5", 18), None, "not held as a number at all");
     }
 
     #[test]

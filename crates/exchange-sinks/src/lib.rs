@@ -17,6 +17,8 @@ mod lines;
 mod null;
 #[cfg_attr(not(any(feature = "postgres", feature = "redis")), allow(dead_code, reason = "no sink of this build has a server"))]
 mod place;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod registry;
 mod sink;
 mod source;
@@ -27,6 +29,8 @@ pub use error::{SinkError, SinkErrorKind};
 pub use file::{FileOptions, FileSink};
 pub use lines::{Lines, Rest};
 pub use null::NullSink;
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetOptions, ParquetSink};
 pub use registry::SinkUri;
 pub use sink::{Sink, SinkFuture};
 pub use source::{Reading, Since, Source, SourceUri};

@@ -38,12 +38,17 @@ struct Scheme {
     read: Option<Read>,
 }
 
+#[cfg(feature = "parquet")]
+const PARQUET: Option<Read> = Some(crate::parquet::target);
+#[cfg(not(feature = "parquet"))]
+const PARQUET: Option<Read> = None;
+
 /// All kinds of sinks. Each that is not in every build is a cargo feature of the name of its scheme.
 const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["stdout"], shape: "stdout:", read: Some(stdout::target) },
     Scheme { names: &["file"], shape: "file:DIR", read: Some(file::target) },
     Scheme { names: &["null"], shape: "null:", read: Some(null::target) },
-    Scheme { names: &["parquet"], shape: "parquet:DIR", read: None },
+    Scheme { names: &["parquet"], shape: "parquet:DIR", read: PARQUET },
     Scheme { names: &["postgres", "postgresql"], shape: "postgres://HOST/DATABASE", read: None },
     Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: None },
     Scheme { names: &["nats"], shape: "nats://HOST", read: None },

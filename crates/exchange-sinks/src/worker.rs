@@ -21,7 +21,7 @@ const QUEUE_EVENTS: u32 = 8192;
 /// Lines are gathered to writes of about this size, as far as they are there.
 const WRITE_BYTES: usize = 256 * 1024;
 /// How long trouble is left alone before the next attempt.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// What blocks. Every method may be called again after an error, and goes on where it stopped.
 pub(crate) trait Output: Send + 'static {
@@ -83,7 +83,8 @@ impl std::fmt::Debug for Meter {
     }
 }
 
-enum Command {
+/// What is asked of a sink's thread.
+pub(crate) enum Command {
     Write(Arc<Batch>),
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
@@ -109,26 +110,23 @@ impl Threaded {
     }
 
     fn start_with(name: &str, output: impl Output, retry: Duration) -> Result<Self, SinkError> {
+        let serve = move |post: &mut Post| Worker { output, post, next: None, lines: Vec::new(), done: 0, events: 0, permits: 0 }.serve();
+        Self::spawn(name, retry, serve)
+    }
+
+    /// Starts a thread that serves the commands in a way of its own, until it is closed, or nobody is left, or an error
+    /// that does not pass.
+    pub(crate) fn spawn(name: &str, retry: Duration, serve: impl FnOnce(&mut Post) -> Result<(), SinkError> + Send + 'static) -> Result<Self, SinkError> {
         let (commands, receiver) = channel();
         let (sender, trouble) = watch::channel(None);
         let room = Arc::new(Semaphore::new(QUEUE_EVENTS as usize));
-        let meter = Meter::new(name);
-        let worker = Worker {
-            output,
-            meter,
-            commands: receiver,
-            next: None,
-            trouble: sender,
-            room: room.clone(),
-            lines: Vec::new(),
-            done: 0,
-            events: 0,
-            permits: 0,
-            retry,
-        };
+        let mut post = Post { commands: receiver, meter: Meter::new(name), trouble: sender, room: room.clone(), retry, held: 0 };
         thread::Builder::new()
             .name(format!("sink {name}"))
-            .spawn(move || worker.run())
+            .spawn(move || {
+                let end = serve(&mut post);
+                post.end(end);
+            })
             .map_err(|error| SinkError::io("cannot start a sink's thread", error))?;
         Ok(Self { name: name.into(), commands, room, trouble, closed: false })
     }
@@ -198,7 +196,7 @@ impl Sink for Threaded {
 }
 
 /// How much of the queue a batch takes: a batch larger than the queue must fit as well.
-fn permits(batch: &Batch) -> u32 {
+pub(crate) fn permits(batch: &Batch) -> u32 {
     u32::try_from(batch.events().len()).unwrap_or(u32::MAX).clamp(1, QUEUE_EVENTS)
 }
 
@@ -209,26 +207,50 @@ impl SinkError {
     }
 }
 
-struct Worker<O> {
-    output: O,
-    meter: Meter,
-    commands: Receiver<Command>,
-    /// A command that was met while gathering lines.
-    next: Option<Command>,
+/// The thread's side: what is asked of it, and where it says how it is doing.
+pub(crate) struct Post {
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) meter: Meter,
+    /// Events that were taken and are not safe: what is lost if this ends badly.
+    pub(crate) held: usize,
     trouble: watch::Sender<Trouble>,
     room: Arc<Semaphore>,
-    /// Lines on their way out, of which `done` bytes are out.
-    lines: Vec<u8>,
-    done: usize,
-    /// What the lines stand for.
-    events: usize,
-    permits: usize,
     retry: Duration,
 }
 
-impl<O: Output> Worker<O> {
-    fn run(mut self) {
-        let end = self.serve();
+impl Post {
+    /// Makes room in the queue for as much as what was taken out of it.
+    pub(crate) fn make_room(&self, permits: usize) {
+        self.room.add_permits(permits);
+    }
+
+    /// Tries until it works, the error is no passing one, or nobody waits for it any more.
+    pub(crate) fn attempt<T>(&self, mut work: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
+        loop {
+            let error = match work() {
+                Ok(done) => {
+                    if self.trouble.send_if_modified(|trouble| trouble.take().is_some()) {
+                        tracing::info!(sink = self.meter.sink(), "writing again");
+                    }
+                    return Ok(done);
+                }
+                Err(error) => error,
+            };
+            if error.kind() != SinkErrorKind::Closed {
+                self.meter.errors.increment(1);
+            }
+            if !error.is_retryable() || self.trouble.receiver_count() == 0 {
+                return Err(error);
+            }
+            if self.trouble.borrow().is_none() {
+                tracing::warn!(sink = self.meter.sink(), %error, "trying again");
+            }
+            self.trouble.send_replace(Some(error));
+            thread::sleep(self.retry);
+        }
+    }
+
+    fn end(self, end: Result<(), SinkError>) {
         if let Err(error) = &end {
             self.end_badly(error);
         }
@@ -237,7 +259,31 @@ impl<O: Output> Worker<O> {
         self.room.close();
     }
 
-    fn serve(&mut self) -> Result<(), SinkError> {
+    /// Says what is lost: after the end, only this thread knows.
+    fn end_badly(&self, error: &SinkError) {
+        if error.kind() == SinkErrorKind::Closed {
+            return;
+        }
+        let waiting = self.commands.try_iter().map(|command| if let Command::Write(batch) = command { batch.events().len() } else { 0 }).sum::<usize>();
+        tracing::error!(sink = self.meter.sink(), %error, lost_events = self.held + waiting, "given up");
+    }
+}
+
+struct Worker<'a, O> {
+    output: O,
+    post: &'a mut Post,
+    /// A command that was met while gathering lines.
+    next: Option<Command>,
+    /// Lines on their way out, of which `done` bytes are out.
+    lines: Vec<u8>,
+    done: usize,
+    /// What the lines stand for.
+    events: usize,
+    permits: usize,
+}
+
+impl<O: Output> Worker<'_, O> {
+    fn serve(mut self) -> Result<(), SinkError> {
         loop {
             match self.receive() {
                 Ok(Command::Write(batch)) => {
@@ -266,8 +312,8 @@ impl<O: Output> Worker<O> {
             return Ok(command);
         }
         match self.output.wake_after() {
-            Some(wait) => self.commands.recv_timeout(wait),
-            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => self.post.commands.recv_timeout(wait),
+            None => self.post.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
@@ -276,7 +322,7 @@ impl<O: Output> Worker<O> {
     fn gather(&mut self, batch: &Arc<Batch>) {
         self.take(batch);
         while self.lines.len() < WRITE_BYTES {
-            match self.commands.try_recv() {
+            match self.post.commands.try_recv() {
                 Ok(Command::Write(batch)) => self.take(&batch),
                 Ok(other) => {
                     self.next = Some(other);
@@ -290,6 +336,7 @@ impl<O: Output> Worker<O> {
     fn take(&mut self, batch: &Arc<Batch>) {
         self.lines.extend_from_slice(batch.lines());
         self.events += batch.events().len();
+        self.post.held += batch.events().len();
         self.permits += permits(batch) as usize;
     }
 
@@ -303,8 +350,9 @@ impl<O: Output> Worker<O> {
         });
         self.lines = lines;
         result?;
-        self.meter.written(self.events, self.lines.len());
-        self.room.add_permits(self.permits);
+        self.post.meter.written(self.events, self.lines.len());
+        self.post.make_room(self.permits);
+        self.post.held = 0;
         self.lines.clear();
         self.lines.shrink_to(2 * WRITE_BYTES);
         (self.done, self.events, self.permits) = (0, 0, 0);
@@ -315,36 +363,9 @@ impl<O: Output> Worker<O> {
         self.attempt_with(|output, _| work(output))
     }
 
-    /// Tries until it works, the error is no passing one, or nobody waits for it any more.
     fn attempt_with(&mut self, mut work: impl FnMut(&mut O, &mut usize) -> Result<(), SinkError>) -> Result<(), SinkError> {
-        loop {
-            let Err(error) = work(&mut self.output, &mut self.done) else {
-                if self.trouble.send_if_modified(|trouble| trouble.take().is_some()) {
-                    tracing::info!(sink = self.meter.sink(), "writing again");
-                }
-                return Ok(());
-            };
-            if error.kind() != SinkErrorKind::Closed {
-                self.meter.errors.increment(1);
-            }
-            if !error.is_retryable() || self.trouble.receiver_count() == 0 {
-                return Err(error);
-            }
-            if self.trouble.borrow().is_none() {
-                tracing::warn!(sink = self.meter.sink(), %error, "trying again");
-            }
-            self.trouble.send_replace(Some(error));
-            thread::sleep(self.retry);
-        }
-    }
-
-    /// Says what is lost: after the end, only this thread knows.
-    fn end_badly(&mut self, error: &SinkError) {
-        if error.kind() == SinkErrorKind::Closed {
-            return;
-        }
-        let waiting = self.commands.try_iter().map(|command| if let Command::Write(batch) = command { batch.events().len() } else { 0 }).sum::<usize>();
-        tracing::error!(sink = self.meter.sink(), %error, lost_events = self.events + waiting, "given up");
+        let Self { output, post, done, .. } = self;
+        post.attempt(|| work(output, done))
     }
 }
 

@@ -1,0 +1,130 @@
+//! `parquet:DIR` writes a dataset of Parquet files that DuckDB, Polars and pandas read as it lies:
+//! `DIR/type=trade/venue=bybit/date=2026-11-21/part-….parquet`.
+//!
+//! Every file is complete whenever it can be seen: a partition's newest file is written anew with the rows that have come, and
+//! takes the old one's place in one step. Its metadata says up to which batch of which journal it holds everything of its
+//! partition, so that a batch that comes again after a crash gives no row twice, whichever files had been written by then.
+
+mod covers;
+mod dataset;
+mod encode;
+mod fill;
+mod partition;
+mod rows;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use exchange_core::{Batch, Position};
+
+use self::dataset::{Dataset, Pace, Safe};
+use self::partition::Owner;
+use self::store::Directory;
+use crate::address::Address;
+use crate::error::SinkError;
+use crate::registry::Target;
+use crate::sink::{Sink, SinkFuture};
+use crate::worker::{RETRY, Threaded};
+
+/// How the files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParquetOptions {
+    /// How long events wait for a file while nobody asks for a flush. Large files are written less often.
+    pub every: Duration,
+    /// A file that has so many bytes gets no more: the next begins.
+    pub file_bytes: u64,
+    /// The level of zstd's compression.
+    pub level: i32,
+    /// Whether a file is on the disk before what is in it counts as safe. Without that a crash of the collector loses
+    /// nothing, one of the machine may.
+    pub sync: bool,
+}
+
+impl Default for ParquetOptions {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(1), file_bytes: 4 << 20, level: 1, sync: true }
+    }
+}
+
+/// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&sync=on` behind it.
+pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    let directory = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.into();
+    let default = ParquetOptions::default();
+    let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
+    let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
+    let level = address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()).unwrap_or(default.level);
+    let sync = address.take("sync", "`on` or `off`", |text| (text == "on" || text == "off").then_some(text == "on"))?.unwrap_or(default.sync);
+    address.end()?;
+    Ok(Arc::new(DirectoryTarget { directory, options: ParquetOptions { every, file_bytes, level, sync } }))
+}
+
+#[derive(Debug)]
+struct DirectoryTarget {
+    directory: PathBuf,
+    options: ParquetOptions,
+}
+
+impl Target for DirectoryTarget {
+    fn open(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(ParquetSink::open(&self.directory, self.options)?))
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.directory)
+    }
+}
+
+/// Events as rows of Parquet files.
+#[derive(Debug)]
+pub struct ParquetSink {
+    thread: Threaded,
+    safe: Safe,
+}
+
+impl ParquetSink {
+    /// Opens a dataset's directory, creating it if need be, so that what is wrong with it shows now.
+    pub fn open(directory: &Path, options: ParquetOptions) -> Result<Self, SinkError> {
+        let name = format!("parquet:{}", directory.display());
+        let store = Directory::open(directory, options.sync)?;
+        let owner = Owner { journal: chance(), level: options.level, file_bytes: usize::try_from(options.file_bytes).unwrap_or(usize::MAX) };
+        let mut dataset = Dataset::new(&name, Box::new(store), owner, Pace { every: options.every, asked: Duration::ZERO });
+        let safe = dataset.safe.clone();
+        let thread = Threaded::spawn(&name, RETRY, move |post| dataset.serve(post))?;
+        Ok(Self { thread, safe })
+    }
+}
+
+impl Sink for ParquetSink {
+    fn name(&self) -> &str {
+        self.thread.name()
+    }
+
+    /// How far everything is in files. Before the first batch it is not known, and each file knows it for itself.
+    fn position(&mut self) -> SinkFuture<'_, Option<Position>> {
+        let safe = *self.safe.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::pin(std::future::ready(Ok(safe)))
+    }
+
+    fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {
+        self.thread.write(batch)
+    }
+
+    fn flush(&mut self) -> SinkFuture<'_> {
+        self.thread.flush()
+    }
+
+    fn close(&mut self) -> SinkFuture<'_> {
+        self.thread.close()
+    }
+}
+
+/// A number that no other run has drawn.
+fn chance() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,274 @@
+//! One partition: the rows of a type, a venue and a date, and the file that they go into.
+//!
+//! The newest file of a partition is written again, under its name, each time that it gets rows: its row groups as they lie, and
+//! behind them the rows that have come since, as a group that stays open until it has a sensible size. What was in the
+//! file is in the one that takes its place, so no reader sees a row twice, or half a file.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use exchange_core::{Event, Time};
+
+use super::covers::Covers;
+use super::encode::{self, Draft};
+use super::fill;
+use super::rows::Rows;
+use super::store::{Store, broken};
+use super::table::{TABLES, Table};
+use crate::error::{SinkError, SinkErrorKind};
+
+/// A row group is closed at so many rows, or when they take so much memory.
+const GROUP_ROWS: usize = 8192;
+const GROUP_BYTES: usize = 4 << 20;
+/// What writing a file costs besides its bytes: a place in a directory, a disk that is asked whether it is done.
+const FILE_COST: usize = 128 << 10;
+/// What is new in memory is some eight times as large as in a file: when it is so much larger than what must be written
+/// again besides, it does not wait.
+const WORTH: usize = 2;
+/// A partition that is quiet for so long is closed: its file stays as it is until there are rows again.
+pub(super) const IDLE: Duration = Duration::from_mins(5);
+
+/// Which partition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// An index into [`TABLES`].
+    pub(super) table: usize,
+    pub(super) venue: std::sync::Arc<str>,
+    /// Days since 1970, of the time at which the events arrived.
+    pub(super) day: i64,
+}
+
+/// Days since 1970.
+pub(super) fn day(time: Time) -> i64 {
+    time.micros().div_euclid(86_400_000_000)
+}
+
+impl Key {
+    /// Where the partition lies.
+    pub(super) fn path(&self) -> String {
+        let (year, month, day) = Time::from_micros(self.day.saturating_mul(86_400_000_000)).date();
+        let kind = TABLES.get(self.table).map_or("", |table| table.name);
+        format!("type={kind}/venue={}/date={year:04}-{month:02}-{day:02}", self.venue)
+    }
+}
+
+/// Which of the partitions' files are this sink's, and how they are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    /// The journal, or a number of this run's own.
+    pub(super) journal: u64,
+    /// Compression.
+    pub(super) level: i32,
+    /// A file that has so many bytes gets no more.
+    pub(super) file_bytes: usize,
+}
+
+/// The file that gets the rows.
+#[derive(Debug, Clone)]
+struct Current {
+    name: String,
+    /// How many of its row groups stay as they are.
+    sealed: usize,
+    bytes: usize,
+    first: u64,
+}
+
+/// An open partition.
+pub(super) struct Partition {
+    pub(super) key: Key,
+    path: String,
+    rows: Rows,
+    /// How many of the rows are in the file.
+    published: usize,
+    published_bytes: usize,
+    current: Option<Current>,
+    /// Up to which batch the files held everything when the partition was opened.
+    safe: Option<u64>,
+    /// The first batch of which a row is not in the file.
+    waits: Option<(u64, Instant)>,
+    written: Option<Instant>,
+    used: Instant,
+}
+
+impl Partition {
+    /// Looks at what is there.
+    pub(super) fn open(key: Key, owner: Owner, store: &dyn Store, now: Instant) -> Result<Option<Self>, SinkError> {
+        let Some(table) = TABLES.get(key.table) else { return Ok(None) };
+        let path = key.path();
+        let mut this =
+            Self { rows: Rows::new(table), path, published: 0, published_bytes: 0, current: None, safe: None, waits: None, written: None, used: now, key };
+        this.look(table, owner, store)?;
+        Ok(Some(this))
+    }
+
+    /// Finds out what the files of the partition hold of the journal, and whether the newest of them can be continued.
+    fn look(&mut self, table: &Table, owner: Owner, store: &dyn Store) -> Result<(), SinkError> {
+        let own = own_prefix(owner.journal);
+        let names = store.list(&self.path)?;
+        let newest = names.iter().filter(|name| name.starts_with(&own) && name.ends_with(SUFFIX)).max();
+        let merged = names.iter().filter(|name| name.starts_with(MERGED) && name.ends_with(SUFFIX));
+        for name in merged.chain(newest) {
+            let path = format!("{}/{name}", self.path);
+            let metadata = store.metadata(&path)?;
+            let Some((metadata, covers)) = metadata.and_then(|metadata| encode::covers(&metadata).map(|covers| (metadata, covers))) else {
+                tracing::warn!(file = store.shown(&path), "cannot be read: what it holds may be written again");
+                continue;
+            };
+            self.safe = self.safe.max(covers.last(owner.journal));
+            let bytes: i64 = metadata.row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::compressed_size).sum();
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            if newest == Some(name)
+                && bytes < owner.file_bytes
+                && encode::is_of_today(&metadata, self.key.table)
+                && let Some(first) = covers.first(owner.journal)
+            {
+                self.current = Some(Current { name: name.clone(), sealed: metadata.num_row_groups(), bytes, first });
+            }
+        }
+        debug_assert_eq!(self.rows.columns().len(), table.columns().count());
+        Ok(())
+    }
+
+    /// Adds an event of a batch, unless it is in a file already. Gives the column in which a value did not fit, if there is one.
+    pub(super) fn add(&mut self, event: &Event, batch: u64, now: Instant) -> Added {
+        self.used = now;
+        if self.safe.is_some_and(|safe| batch <= safe) {
+            return Added::Repeat;
+        }
+        self.waits.get_or_insert((batch, now));
+        match fill::add(event, &mut self.rows) {
+            None => Added::Row,
+            Some(column) => Added::Unfit(column),
+        }
+    }
+
+    /// The first batch of which a row is not in a file.
+    pub(super) fn waits(&self) -> Option<u64> {
+        self.waits.map(|(batch, _)| batch)
+    }
+
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        self.waits.is_none() && now.duration_since(self.used) >= IDLE
+    }
+
+    /// Memory that the rows take.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    /// Memory that rows take which are in no file yet.
+    pub(super) fn new_bytes(&self) -> usize {
+        self.rows.bytes().saturating_sub(self.published_bytes)
+    }
+
+    /// When the file is to be written. Rows wait for `every`, and what writing costs is spread over time, `rate` bytes a
+    /// second, unless there is so much new that it is worth it.
+    pub(super) fn due(&self, every: Duration, rate: usize) -> Option<Instant> {
+        let (_, since) = self.waits?;
+        let cost = FILE_COST + self.current.as_ref().map_or(0, |current| current.bytes) + self.published_bytes / 2;
+        if self.new_bytes() >= cost * WORTH {
+            return Some(since);
+        }
+        let spread = Duration::from_micros(u64::try_from(cost * 1_000_000 / rate.max(1)).unwrap_or(u64::MAX));
+        let paid = self.written.map_or(since, |written| written + spread);
+        Some(paid.max(since + every))
+    }
+
+    /// Writes the file, with all rows in it: after that all of them are safe. `last` is the last batch that was taken.
+    pub(super) fn write(&mut self, owner: Owner, last: u64, store: &dyn Store, now: Instant) -> Result<Written, SinkError> {
+        let Some((first, _)) = self.waits else { return Ok(Written::default()) };
+        let before = self.sealed(store)?;
+        let current = match &self.current {
+            Some(current) => current.clone(),
+            None => Current { name: self.new_name(owner.journal, first, store)?, sealed: 0, bytes: 0, first },
+        };
+        let draft = Draft {
+            table: self.key.table,
+            venue: &self.key.venue,
+            level: owner.level,
+            before: before.as_ref().map(|bytes| (bytes, current.sealed)),
+            rows: &self.rows,
+            covers: &Covers::one(owner.journal, current.first, last),
+        };
+        let path = format!("{}/{}", self.path, current.name);
+        let content = encode::encode(&draft).map_err(|error| broken(&format!("cannot encode `{}`", store.shown(&path)), &error))?;
+        let bytes = content.len();
+        store.replace(&path, content)?;
+        let written = Written { rows: self.rows.count() - self.published, bytes };
+        self.current = Some(Current { bytes, ..current });
+        (self.published, self.published_bytes) = (self.rows.count(), self.rows.bytes());
+        (self.waits, self.written) = (None, Some(now));
+        if self.rows.count() >= GROUP_ROWS || self.rows.bytes() >= GROUP_BYTES {
+            self.seal();
+        }
+        if bytes >= owner.file_bytes {
+            self.seal();
+            self.current = None;
+        }
+        Ok(written)
+    }
+
+    /// Closes the open row group, if it is in the file: its rows are not needed in memory any more.
+    pub(super) fn seal(&mut self) {
+        if self.waits.is_none() && self.published > 0 {
+            self.rows.clear();
+            (self.published, self.published_bytes) = (0, 0);
+            if let Some(current) = &mut self.current {
+                current.sealed += 1;
+            }
+        }
+    }
+
+    /// The file as it lies, if row groups of it stay.
+    fn sealed(&mut self, store: &dyn Store) -> Result<Option<Bytes>, SinkError> {
+        let Some(current) = self.current.as_ref().filter(|current| current.sealed > 0) else { return Ok(None) };
+        let path = format!("{}/{}", self.path, current.name);
+        let bytes = store.read(&path)?;
+        if bytes.is_none() {
+            // It was merged into another, or somebody took it away. What was in it is not here any more.
+            tracing::debug!(file = store.shown(&path), "is gone: the next one begins");
+            self.current = None;
+        }
+        Ok(bytes)
+    }
+
+    /// A name that no file has.
+    fn new_name(&self, journal: u64, first: u64, store: &dyn Store) -> Result<String, SinkError> {
+        let names = store.list(&self.path)?;
+        let stem = format!("{}{first:012}", own_prefix(journal));
+        let free = |name: &String| !names.contains(name);
+        // There is one of that name if it could not be read when the partition was opened.
+        let names = std::iter::once(format!("{stem}{SUFFIX}")).chain((1..=u64::MAX).map(|number| format!("{stem}-{number}{SUFFIX}")));
+        names.into_iter().find(free).ok_or_else(|| SinkError::new(SinkErrorKind::Permanent, format!("`{}` has too many files", store.shown(&self.path))))
+    }
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It is a row.
+    Row,
+    /// It is a row, and a value of this column is null there and in the text beside it.
+    Unfit(&'static str),
+    /// It is in a file already.
+    Repeat,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Rows that are safe now, and were not before.
+    pub(super) rows: usize,
+    /// The file's size.
+    pub(super) bytes: usize,
+}
+
+/// How files end.
+pub(super) const SUFFIX: &str = ".parquet";
+/// How files begin that others were merged into.
+pub(super) const MERGED: &str = "merged-";
+
+/// How the names of a journal's files begin; behind it stands the number of the first batch, so that they sort.
+fn own_prefix(journal: u64) -> String {
+    format!("part-{journal:016x}-")
+}
