@@ -1,6 +1,7 @@
 //! What was written is what is read: by the format's own library, as the lines of JSON that the events have.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,18 +52,17 @@ fn file_lines(path: &Path) -> String {
 fn line(row: &Row, kind: &str, venue: &str) -> String {
     let fields: BTreeMap<&str, &Field> = row.get_column_iter().map(|(name, field)| (name.as_str(), field)).collect();
     let mut out = format!("{{\"type\":\"{kind}\",\"venue\":\"{venue}\"");
-    let named = |name: &str| fields[name].clone();
     let first = ["market", "venue_symbol", "symbol", "t", "et", "origin"];
     let names = row.get_column_iter().map(|(name, _)| name.as_str());
     let body = names.filter(|name| !first.contains(name) && *name != "id" && !fields.contains_key(name.trim_end_matches("_text")) | !name.ends_with("_text"));
     for name in first.into_iter().chain(body).chain(["id"]) {
-        let value = match (named(name), fields.get(format!("{name}_text").as_str())) {
+        let value = match (fields[name], fields.get(format!("{name}_text").as_str())) {
             (Field::Null, Some(Field::Str(text))) if text.starts_with('[') => text.clone(),
             (Field::Null, Some(Field::Str(text))) => format!("{text:?}"),
             (Field::Null, _) => continue,
-            (field, _) => shown(&field),
+            (field, _) => shown(field),
         };
-        out += &format!(",\"{name}\":{value}");
+        let _ = write!(out, ",\"{name}\":{value}");
     }
     out + "}"
 }
