@@ -4,20 +4,38 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use exchange_core::event::{Ident, Trade};
-use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Time};
+use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Sealer, Time};
 
 use crate::sink::Sink;
 
 /// Runs a future to its end.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// A batch of trades with these ids.
+/// A batch of trades with these ids, sealed.
 pub(crate) fn batch(ids: Range<u64>) -> Arc<Batch> {
     let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "BTCUSDT", Some("BTC/USDT:USDT")));
     let trade = |id: u64| Trade { trade_id: Some(Ident::Number(id)), price: Decimal::from(7), size: Decimal::from(1), size_base: None, side: None };
-    Arc::new(Batch::new(ids.map(|id| Event::new(instrument.clone(), Time::from_micros(1), None, Body::Trade(trade(id)))).collect()))
+    let mut events: Vec<Event> = ids.map(|id| Event::new(instrument.clone(), Time::from_micros(1), None, Body::Trade(trade(id)))).collect();
+    Sealer::default().seal(&mut events);
+    Arc::new(Batch::new(events))
+}
+
+/// Writes batches and flushes, again and again while the errors are of the passing kind, as a delivery does.
+#[cfg(any(feature = "nats", feature = "kafka", feature = "amqp"))]
+pub(crate) async fn insist(sink: &mut dyn Sink, batches: impl IntoIterator<Item = Arc<Batch>>) {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    for batch in batches {
+        while let Err(error) = sink.write(&batch).await {
+            assert!(error.is_retryable(), "{error}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    while let Err(error) = sink.flush().await {
+        assert!(error.is_retryable(), "{error}");
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Writes to a sink in every way that it must stand, and compares with what `read` finds afterwards.

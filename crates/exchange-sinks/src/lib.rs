@@ -14,11 +14,18 @@ mod contract;
 mod error;
 mod file;
 mod lines;
+#[cfg(feature = "nats")]
+mod nats;
 mod null;
-#[cfg_attr(not(any(feature = "postgres", feature = "redis")), allow(dead_code, reason = "no sink of this build has a server"))]
-mod place;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg_attr(
+    not(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "no sink of this build has a server")
+)]
+mod place;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+mod queue;
 mod registry;
 mod sink;
 mod source;

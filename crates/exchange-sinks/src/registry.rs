@@ -42,6 +42,10 @@ struct Scheme {
 const PARQUET: Option<Read> = Some(crate::parquet::target);
 #[cfg(not(feature = "parquet"))]
 const PARQUET: Option<Read> = None;
+#[cfg(feature = "nats")]
+const NATS: Option<Read> = Some(crate::nats::target);
+#[cfg(not(feature = "nats"))]
+const NATS: Option<Read> = None;
 
 /// All kinds of sinks. Each that is not in every build is a cargo feature of the name of its scheme.
 const SCHEMES: [Scheme; 9] = [
@@ -51,7 +55,7 @@ const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["parquet"], shape: "parquet:DIR", read: PARQUET },
     Scheme { names: &["postgres", "postgresql"], shape: "postgres://HOST/DATABASE", read: None },
     Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: None },
-    Scheme { names: &["nats"], shape: "nats://HOST", read: None },
+    Scheme { names: &["nats"], shape: "nats://HOST", read: NATS },
     Scheme { names: &["kafka"], shape: "kafka://HOST", read: None },
     Scheme { names: &["amqp", "amqps"], shape: "amqp://HOST", read: None },
 ];

@@ -71,6 +71,11 @@ impl Meter {
         &self.sink
     }
 
+    /// An attempt to write failed.
+    pub(crate) fn failed(&self) {
+        self.errors.increment(1);
+    }
+
     pub(crate) fn written(&self, events: usize, bytes: usize) {
         self.events.increment(events as u64);
         self.bytes.increment(bytes as u64);
@@ -237,7 +242,7 @@ impl Post {
                 Err(error) => error,
             };
             if error.kind() != SinkErrorKind::Closed {
-                self.meter.errors.increment(1);
+                self.meter.failed();
             }
             if !error.is_retryable() || self.trouble.receiver_count() == 0 {
                 return Err(error);

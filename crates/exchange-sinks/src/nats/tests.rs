@@ -1,0 +1,194 @@
+//! Against real servers.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use exchange_core::{Batch, Body, Event, Instrument, Market, Time};
+use test_servers::{Proxy, Server};
+
+use super::*;
+use crate::SinkUri;
+use crate::contract::{self, batch, block_on, insist};
+
+fn sink(port: u16, rest: &str) -> Box<dyn Sink> {
+    SinkUri::parse(&format!("nats://127.0.0.1:{port}/{rest}")).unwrap().open().unwrap()
+}
+
+fn queue(port: u16) -> Queue<Nats> {
+    let address = crate::address::Address::parse(&format!("nats://127.0.0.1:{port}")).unwrap();
+    Queue::new("nats:", Nats::new(Options::read(address).unwrap()))
+}
+
+async fn client(server: &Server) -> Client {
+    async_nats::connect(server.address().to_string()).await.unwrap()
+}
+
+/// All messages of a stream, in its order.
+async fn stored(server: &Server, stream: &str) -> Vec<async_nats::Message> {
+    let client = client(server).await;
+    let mut stream = jetstream::new(client).get_stream(stream).await.unwrap();
+    let count = stream.info().await.unwrap().state.messages;
+    let consumer = stream.create_consumer(OrderedConfig::default()).await.unwrap();
+    let messages = consumer.messages().await.unwrap();
+    messages.take(usize::try_from(count).unwrap()).map(|message| message.unwrap().message).collect().await
+}
+
+async fn ids(server: &Server, stream: &str) -> Vec<String> {
+    let id = |message: &async_nats::Message| message.headers.as_ref().unwrap().get(async_nats::header::NATS_MESSAGE_ID).unwrap().to_string();
+    let mut ids: Vec<String> = stored(server, stream).await.iter().map(id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn ids_of(batch: &Batch) -> Vec<String> {
+    let mut ids: Vec<String> = batch.events().iter().map(|event| event.id.to_string()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Many small batches, as a collector writes them.
+fn small(count: u64) -> impl Iterator<Item = Arc<Batch>> {
+    (0..count).step_by(50).map(|at| batch(at..at + 50))
+}
+
+#[test]
+fn keeps_the_contract() {
+    let Some(server) = test_servers::nats() else { return };
+    contract::suite(queue(server.port()), |sink| {
+        drop(sink);
+        let messages = block_on(stored(&server, "events"));
+        messages.iter().map(|message| String::from_utf8_lossy(&message.payload).into_owned() + "\n").collect()
+    });
+}
+
+#[test]
+fn a_message_says_what_it_is() {
+    let Some(server) = test_servers::nats() else { return };
+    block_on(async {
+        insist(&mut *sink(server.port(), "ticks?prefix=md.v1"), [batch(0..1)]).await;
+        let [message] = &stored(&server, "ticks").await[..] else { panic!("one message") };
+        let headers = message.headers.as_ref().unwrap();
+        assert_eq!(message.subject.as_str(), "md.v1.trade.bybit.linear.BTCUSDT");
+        let header = |name| headers.get(name).unwrap().to_string();
+        assert_eq!((header("Nats-Msg-Id"), header("type"), header("schema")), (batch(0..1).events()[0].id.to_string(), "trade".into(), "1".into()));
+    });
+}
+
+#[test]
+fn a_server_killed_under_load_has_each_id_once() {
+    let Some(mut server) = test_servers::nats() else { return };
+    block_on(async {
+        let port = server.port();
+        let load = tokio::spawn(async move { insist(&mut *sink(port, ""), small(30_000)).await });
+        for _ in 0..3 {
+            wait_for(&server, 3_000).await;
+            server = tokio::task::spawn_blocking(move || {
+                server.restart();
+                server
+            })
+            .await
+            .unwrap();
+        }
+        load.await.unwrap();
+        assert!(ids(&server, "events").await == ids_of(&batch(0..30_000)));
+    });
+}
+
+/// Waits until a server has stored so many more messages.
+async fn wait_for(server: &Server, more: u64) {
+    let client = client(server).await;
+    let mut wanted = None;
+    loop {
+        if let Ok(mut stream) = jetstream::new(client.clone()).get_stream("events").await {
+            let count = stream.info().await.unwrap().state.messages;
+            if count >= *wanted.get_or_insert(count + more) || count >= 30_000 {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_network_that_is_cut_loses_and_repeats_nothing() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
+    block_on(async {
+        let port = proxy.port();
+        let mut sink = sink(port, "");
+        for (at, turn) in (0..4).map(|turn| (turn * 10_000, turn)) {
+            // In the middle of whatever is sent then.
+            proxy.cut_after(700_000 + turn * 100_003);
+            insist(&mut *sink, (at..at + 10_000).step_by(50).map(|at| batch(at..at + 50))).await;
+        }
+        sink.close().await.unwrap();
+        assert!(ids(&server, "events").await == ids_of(&batch(0..40_000)));
+    });
+}
+
+#[test]
+fn a_server_that_falls_silent_is_left() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
+    block_on(async {
+        let mut sink = queue(proxy.port()).with_patience(Duration::from_millis(200));
+        insist(&mut sink, [batch(0..10)]).await;
+        proxy.stall();
+        sink.write(&batch(10..20)).await.unwrap();
+        let error = sink.flush().await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("no acknowledgement"), "{error}");
+        proxy.cut();
+        proxy.heal();
+        insist(&mut sink, []).await;
+        assert!(ids(&server, "events").await == ids_of(&batch(0..20)));
+    });
+}
+
+#[test]
+fn two_collectors_make_one_stream() {
+    let Some(server) = test_servers::nats() else { return };
+    block_on(async {
+        let port = server.port();
+        let one = tokio::spawn(async move { insist(&mut *sink(port, ""), small(10_000)).await });
+        let two = tokio::spawn(async move { insist(&mut *sink(port, ""), (2_000..12_000).step_by(20).map(|at| batch(at..at + 20))).await });
+        one.await.unwrap();
+        two.await.unwrap();
+        assert!(ids(&server, "events").await == ids_of(&batch(0..12_000)));
+    });
+}
+
+#[test]
+fn a_stream_that_was_deleted_is_made_again() {
+    let Some(server) = test_servers::nats() else { return };
+    block_on(async {
+        let mut sink = sink(server.port(), "");
+        insist(&mut *sink, [batch(0..10)]).await;
+        jetstream::new(client(&server).await).delete_stream("events").await.unwrap();
+        insist(&mut *sink, [batch(10..20)]).await;
+        assert!(ids(&server, "events").await == ids_of(&batch(10..20)));
+    });
+}
+
+#[test]
+fn what_is_too_large_is_refused_alone() {
+    let Some(server) = test_servers::nats() else { return };
+    block_on(async {
+        let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "X", None));
+        let body = Body::DecodeError(Box::new(exchange_core::event::DecodeFailure { reason: String::new(), excerpt: "x".repeat(2 << 20) }));
+        let mut events = batch(0..5).events().to_vec();
+        events.insert(2, Event::new(instrument, Time::from_micros(1), None, body));
+        let mut sink = sink(server.port(), "");
+        insist(&mut *sink, [Arc::new(Batch::new(events))]).await;
+        assert!(ids(&server, "events").await == ids_of(&batch(0..5)));
+    });
+}
+
+#[test]
+fn an_error_shows_no_password() {
+    let port = test_servers::free_port();
+    let mut sink = SinkUri::parse(&format!("nats://me:s3cret@127.0.0.1:{port}/x")).unwrap().open().unwrap();
+    let error = block_on(sink.write(&batch(0..1))).unwrap_err();
+    assert!(error.is_retryable());
+    assert!(error.to_string().starts_with(&format!("`nats://***@127.0.0.1:{port}/x`: cannot connect: ")), "{error}");
+    assert!(!format!("{error:?}{}{:?}", sink.name(), SinkUri::parse("nats://me:s3cret@h").unwrap()).contains("s3cret"));
+}
