@@ -39,6 +39,8 @@ pub struct Values {
     hashes: [u128; STATES.len()],
     /// Which states changed since (one bit each).
     dirty: u8,
+    /// Which states were told to nobody in the end.
+    unsure: u8,
 }
 
 /// Takes over the fields that are there; whether one of them was news.
@@ -94,13 +96,23 @@ impl Latest {
             }
             _ => return true,
         };
+        let changed = changed || values.unsure >> state & 1 == 1;
         if changed {
+            values.unsure &= !(1 << state);
             if values.dirty == 0 {
                 self.dirty.push((market, event.instrument.venue_symbol.clone()));
             }
             values.dirty |= 1 << state;
         }
         changed
+    }
+
+    /// A state that was news went nowhere after all: whatever comes of it next is news.
+    pub fn forget(&mut self, event: &Event) {
+        let Some(values) = self.markets[event.instrument.market.index()].get_mut(&*event.instrument.venue_symbol) else { return };
+        if let Some(state) = event.body.channel().and_then(|channel| STATES.iter().position(|state| *state == channel)) {
+            values.unsure |= 1 << state;
+        }
     }
 
     /// The last known values of an instrument.

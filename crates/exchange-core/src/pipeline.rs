@@ -1,9 +1,15 @@
 //! From decoded events to those that go out: what was asked for, what is news, each with its id, each once.
 
+mod saved;
+mod seen;
+
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
+use self::saved::Heard;
+pub use self::saved::Unreadable;
+use self::seen::Seen;
 use crate::canonical;
 use crate::event::{Body, CHANNELS, Channel, Event, EventId, GapReason};
 use crate::fold::Latest;
@@ -15,57 +21,8 @@ use crate::refill::{self, Outcome, Sources, Track};
 use crate::seal::Sealer;
 use crate::time::Time;
 
-/// How many ids are remembered at least (and twice as many at most).
-const WINDOW: usize = 1 << 16;
-
 /// How many instruments are remembered at most (and those of one batch): names that a venue made up must not fill the memory.
 const MOST_INSTRUMENTS: usize = 1 << 16;
-
-/// A bounded window of ids.
-#[derive(Debug, Default)]
-struct Seen {
-    current: HashSet<EventId, IdHasher>,
-    previous: HashSet<EventId, IdHasher>,
-}
-
-/// An id is a hash already.
-#[derive(Debug, Default, Clone, Copy)]
-struct IdHasher(u64);
-
-impl std::hash::BuildHasher for IdHasher {
-    type Hasher = Self;
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
-
-impl std::hash::Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-    // The length that goes before an array's bytes says nothing.
-    fn write_usize(&mut self, _: usize) {}
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl Seen {
-    /// Whether the id is new.
-    #[inline]
-    fn insert(&mut self, id: EventId) -> bool {
-        if self.previous.contains(&id) || !self.current.insert(id) {
-            return false;
-        }
-        if self.current.len() >= WINDOW {
-            std::mem::swap(&mut self.current, &mut self.previous);
-            self.current.clear();
-        }
-        true
-    }
-}
 
 /// What was asked for. One request or stream may bring more.
 pub trait Wanted: Send + Sync {
@@ -93,6 +50,8 @@ struct Asked {
     mark: Mark,
     /// What can be refilled of it.
     tracks: Vec<Track>,
+    /// When it was heard last.
+    heard: Heard,
 }
 
 impl Asked {
@@ -234,8 +193,8 @@ impl Pipeline {
                 self.note(mark, event, Fate::NotAsked);
                 return false;
             }
-            if let (Body::Gap(_), Some(profile)) = (&event.body, &self.refilling) {
-                self.open_holes(&profile.clone(), event, &mut refills);
+            if matches!(event.body, Body::Gap(_)) {
+                self.gap_told(event, &mut refills);
             }
             let news = self.latest.update(event);
             if !news && !self.all_events {
@@ -330,8 +289,13 @@ impl Pipeline {
                 Some(channel @ Channel::Candle(_)) => self.wanted.wants(channel, instrument),
                 Some(channel) => asked.channels >> channel.index() & 1 == 1,
             };
-            if let Some(channel) = channel.filter(|_| wanted && refills) {
-                self.woken |= asked.note(channel, event);
+            if let Some(channel) = channel.filter(|_| wanted) {
+                if event.origin.is_none() {
+                    asked.heard.note(channel, event.received);
+                }
+                if refills {
+                    self.woken |= asked.note(channel, event);
+                }
             }
             return (wanted, asked.mark.of(Kind::of(&event.body)));
         }
@@ -350,13 +314,28 @@ impl Pipeline {
             }
         }
         let mark = self.ledger.as_mut().map(|ledger| ledger.add(instrument)).unwrap_or_default();
-        let unknown = || Asked { channels: 0, symbol: None, mark, tracks: Vec::new() };
+        let unknown = || Asked { channels: 0, symbol: None, mark, tracks: Vec::new(), heard: Heard::default() };
         let asked = self.asked[instrument.market.index()].entry(instrument.venue_symbol.clone()).or_insert_with(unknown);
         (asked.channels, asked.symbol, asked.mark) = (channels, instrument.symbol.clone(), mark);
     }
 
-    /// A gap is told: what can be asked for later is kept in mind, of one instrument or, for `*`, of all that are known.
+    /// A gap is told: it may be asked for.
     #[cold]
+    fn gap_told(&mut self, event: &Event, refills: &mut Vec<Event>) {
+        if let Some(profile) = self.refilling.clone() {
+            self.open_holes(&profile, event, refills);
+        }
+    }
+
+    /// A gap was closed, as far as it could be.
+    #[cold]
+    fn gap_closed(&mut self, instrument: &Instrument, channel: Channel, gap: EventId) {
+        if self.track(channel, instrument).is_some_and(|track| track.close(gap)) {
+            self.holes.retain(|(other, of)| *other != channel || !same(of, instrument));
+        }
+    }
+
+    /// What of a gap can be asked for later is kept in mind, of one instrument or, for `*`, of all that are known.
     fn open_holes(&mut self, profile: &Profile, event: &Event, refills: &mut Vec<Event>) {
         let Body::Gap(gap) = &event.body else { return };
         let (channel, instrument) = (gap.channel, &event.instrument);
@@ -607,17 +586,5 @@ mod tests {
             account.add_entries(pipeline.take_ledger());
         }
         assert_eq!((account.differences(false), account.entries.len()), (Vec::new(), 6 * (MOST_INSTRUMENTS / 4)));
-    }
-
-    #[test]
-    fn the_window_of_ids_is_bounded() {
-        let mut seen = Seen::default();
-        for n in 0..3 * WINDOW as u64 {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-            assert!(seen.insert(EventId(id)));
-            assert!(!seen.insert(EventId(id)));
-        }
-        assert!(seen.current.len() + seen.previous.len() <= 2 * WINDOW);
     }
 }

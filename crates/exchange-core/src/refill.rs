@@ -15,6 +15,8 @@
 //! Each gap has one `refill` event; a gap for `*` has one of each instrument that was known. Where the venue has nothing to ask
 //! (no endpoint of one instrument's history), none comes: such a gap stays open, as one that the end of a run overtakes.
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
+pub(crate) use self::saved::{Saved, naming};
 use crate::error::ErrorKind;
 use crate::event::{Body, Channel, Event, EventId, Gap, GapReason, Ident, Origin, Refill};
 use crate::history::Walk;
@@ -273,6 +276,10 @@ impl Track {
         let missed = Missed { gap: id, last, anchored: known.is_some(), low, first: None, covered: false, count: 0 };
         let opens = self.hole.is_none();
         let hole = self.hole.get_or_insert_with(|| Box::new(Hole::new(instrument.clone())));
+        // After a restart only its name was known.
+        if hole.instrument.details.is_none() {
+            hole.instrument = instrument.clone();
+        }
         hole.known.extend(self.recent.iter().map(|(time, name)| (*name, *time)));
         hole.open(missed, self.channel, received, refills);
         opens

@@ -490,3 +490,5 @@ fn many_gaps_without_an_answer_stay_few() {
     rig.refill();
     assert_eq!(rig.refills().iter().filter(|refill| refill.4).count(), MOST_GAPS);
 }
+
+mod restart;

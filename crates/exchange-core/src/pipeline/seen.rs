@@ -1,0 +1,126 @@
+//! A bounded window of the ids that went out.
+
+use hashbrown::HashSet;
+
+use crate::event::EventId;
+
+/// How many ids are remembered at least (and twice as many at most).
+pub(super) const WINDOW: usize = 1 << 16;
+/// The bytes of an id.
+const BYTES: usize = 16;
+
+/// The window.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    current: HashSet<EventId, IdHasher>,
+    previous: HashSet<EventId, IdHasher>,
+}
+
+/// An id is a hash already.
+#[derive(Debug, Default, Clone, Copy)]
+struct IdHasher(u64);
+
+impl std::hash::BuildHasher for IdHasher {
+    type Hasher = Self;
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl std::hash::Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+    // The length that goes before an array's bytes says nothing.
+    fn write_usize(&mut self, _: usize) {}
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Seen {
+    /// Whether the id is new.
+    #[inline]
+    pub(super) fn insert(&mut self, id: EventId) -> bool {
+        if self.previous.contains(&id) || !self.current.insert(id) {
+            return false;
+        }
+        if self.current.len() >= WINDOW {
+            std::mem::swap(&mut self.current, &mut self.previous);
+            self.current.clear();
+        }
+        true
+    }
+
+    /// The id is as new as if it had never been seen.
+    pub(super) fn remove(&mut self, id: EventId) {
+        self.current.remove(&id);
+        self.previous.remove(&id);
+    }
+
+    /// How many ids are known, older and newer ones.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.previous.len(), self.current.len())
+    }
+
+    /// Appends all ids, the older ones first.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.reserve((self.previous.len() + self.current.len()) * BYTES);
+        for id in self.previous.iter().chain(&self.current) {
+            out.extend_from_slice(&id.0);
+        }
+    }
+
+    /// Reads what [`Seen::write`] wrote of so many ids; `None` where the bytes are not those of so many.
+    pub(super) fn read(bytes: &[u8], (older, newer): (usize, usize)) -> Option<Self> {
+        let (ids, rest) = bytes.as_chunks::<BYTES>();
+        if !rest.is_empty() || older.checked_add(newer)? != ids.len() || older.max(newer) > WINDOW {
+            return None;
+        }
+        let (older, newer) = ids.split_at_checked(older)?;
+        let all = |ids: &[[u8; BYTES]]| ids.iter().copied().map(EventId).collect();
+        Some(Self { current: all(newer), previous: all(older) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> EventId {
+        let mut id = [0; BYTES];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        EventId(id)
+    }
+
+    #[test]
+    fn the_window_of_ids_is_bounded() {
+        let mut seen = Seen::default();
+        for n in 0..3 * WINDOW as u64 {
+            assert!(seen.insert(id(n)));
+            assert!(!seen.insert(id(n)));
+        }
+        assert!(seen.current.len() + seen.previous.len() <= 2 * WINDOW);
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let mut seen = Seen::default();
+        for n in 0..WINDOW as u64 + 100 {
+            seen.insert(id(n));
+        }
+        seen.remove(id(7));
+        let mut bytes = Vec::new();
+        seen.write(&mut bytes);
+        let mut read = Seen::read(&bytes, seen.len()).unwrap();
+        assert_eq!(read.len(), (WINDOW - 1, 100));
+        for n in 0..WINDOW as u64 + 101 {
+            assert_eq!(read.insert(id(n)), n == 7 || n == WINDOW as u64 + 100, "{n}");
+        }
+        for (bytes, lengths) in [(&bytes[1..], seen.len()), (&bytes, (1, 2)), (&bytes[..], (usize::MAX, 1))] {
+            assert!(Seen::read(bytes, lengths).is_none());
+        }
+    }
+}
