@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::Value;
 use support::{Place, Running, Sim, Stdout, eventually, get, market, metric, nobody};
+use venue_sim::Config;
 
 /// Where the metrics are described: whatever stands there has to be served.
 const DESCRIBED: &str = include_str!("../crates/collector-cli/src/serve.rs");
@@ -158,6 +159,66 @@ fn ready_is_who_delivers_everything_and_else_it_says_why_not() {
     let run = start(&sim.rest_url("binance"));
     eventually("both ready", || (get(run.address(), "/readyz").0 == 200).then_some(()));
     run.stop().ok();
+}
+
+#[test]
+fn the_last_known_states_are_served_as_json() {
+    let (place, sim) = (Place::new(), Sim::start(Config { events: Some(3000), ..market(4, 2000.0) }));
+    let channels = "ticker,mark,funding,trade";
+    let mut command = place.collector("run --exchanges binance,bybit --markets spot,linear --mode stream --sink file:out --listen 127.0.0.1:0");
+    let run = Running::start(command.args(["--channels", channels]).args(sim.options()), Stdout::Collect);
+    sim.still();
+    run.settle();
+    let ask = |path: &str| {
+        let (status, body) = get(run.address(), path);
+        assert_eq!(status, 200, "{path}: {body}");
+        let Value::Array(rows) = serde_json::from_str(&body).unwrap() else { panic!("{body}") };
+        rows
+    };
+    let all = ask("/api/latest");
+    let only = |key: &str, value: &str| all.iter().filter(|row| row[key] == value).cloned().collect::<Vec<_>>();
+    assert_eq!(ask("/api/latest?channel=funding"), only("type", "funding"));
+    assert_eq!(ask("/api/latest?venue=bybit"), only("venue", "bybit"));
+    assert_eq!(ask("/api/latest?market=spot"), only("market", "spot"));
+    assert_eq!(ask("/api/latest?symbol=BTC/USDT:USDT"), only("symbol", "BTC/USDT:USDT"));
+    let narrow = ask("/api/latest?venue=binance&symbol=btc/*,ETH/*&channel=ticker,mark");
+    assert!(!narrow.is_empty() && narrow.iter().all(|row| row["venue"] == "binance" && (row["type"] == "ticker" || row["type"] == "mark")), "{narrow:?}");
+
+    let funding = ask("/api/funding");
+    assert_eq!(funding.len(), only("type", "funding").iter().filter(|row| !row["rate"].is_null()).count());
+    assert!(funding.len() >= 4, "the four instruments of bybit at least: {funding:?}");
+    for row in &funding {
+        for field in ["venue", "market", "venue_symbol", "symbol", "t", "rate", "next_time", "mark", "index"] {
+            assert!(!row[field].is_null(), "{field}: {row}");
+        }
+    }
+    assert_eq!(funding.iter().map(|row| row["symbol"].as_str().unwrap()).collect::<Vec<_>>(), {
+        let mut symbols: Vec<_> = funding.iter().map(|row| row["symbol"].as_str().unwrap()).collect();
+        symbols.sort_unstable();
+        symbols
+    });
+    assert_eq!(ask("/api/funding?symbol=ETH/USDT:USDT&venue=bybit").len(), 1);
+
+    for (path, what) in [
+        ("/api/latest?venue=bibit", "`bibit`: did you mean `bybit`?\n"),
+        ("/api/latest?channel=trade", "`trade`: there is `ticker`, `quote`, `mark`, `funding`, `open_interest` and `instrument`\n"),
+        ("/api/latest?symbols=BTC/*", "unknown key `symbols`: did you mean `symbol`?\n"),
+        ("/api/funding?channel=mark", "unknown key `channel`: there is `venue`, `market` and `symbol`\n"),
+    ] {
+        assert_eq!(get(run.address(), path), (400, what.to_owned()));
+    }
+    run.stop().ok();
+    // Each field is the last that went out of it.
+    let mut last = BTreeMap::new();
+    let events = support::Events::of_sink(&place.path("out"));
+    let key = |row: &Value| ["type", "venue", "market", "venue_symbol"].map(|key| row[key].as_str().unwrap().to_owned());
+    for event in events.of(&["ticker", "mark", "funding", "open_interest"]).map(support::Line::json) {
+        let known: &mut serde_json::Map<String, Value> = last.entry(key(&event)).or_default();
+        known.extend(
+            event.as_object().unwrap().iter().filter(|(key, _)| !["id", "et"].contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())),
+        );
+    }
+    assert_eq!(all.iter().filter(|row| row["type"] != "instrument").map(|row| (key(row), row.as_object().unwrap().clone())).collect::<BTreeMap<_, _>>(), last);
 }
 
 #[test]

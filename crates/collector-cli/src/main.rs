@@ -9,6 +9,7 @@ mod cmd_tail;
 mod config;
 mod decode;
 mod heartbeat;
+mod latest;
 mod listing;
 mod live;
 mod logging;

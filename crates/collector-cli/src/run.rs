@@ -136,7 +136,7 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
     if let Some(listener) = listener {
         let address = listener.local_addr()?;
         serve::start(listener, recorder, collector.monitor());
-        tracing::info!(%address, "serving /metrics, /healthz, /readyz, /api/digest");
+        tracing::info!(%address, "serving /metrics, /healthz, /readyz, /api/latest, /api/funding, /api/digest");
     }
     tokio::spawn(heartbeat::keep(collector.monitor(), settings.heartbeat.clone()));
     let lines = if let Voice::Live(lines) = &voice { Some(lines.clone()) } else { None };

@@ -1,4 +1,4 @@
-//! `--listen`: metrics, health and digests over HTTP.
+//! `--listen`: metrics, health, digests and the last known states over HTTP.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use exchange_runtime::{Monitor, VenueStatus};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use tokio::net::TcpListener;
+
+use crate::latest;
 
 /// From half a millisecond to half a minute: requests and event lags alike.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -79,7 +81,10 @@ pub(crate) fn start(listener: TcpListener, metrics: PrometheusHandle, monitor: M
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/api/digest", get(digest))
-        .with_state(served);
+        .with_state(served.clone())
+        .route("/api/latest", get(latest::latest))
+        .route("/api/funding", get(latest::funding))
+        .with_state(served.monitor);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the HTTP server ended");

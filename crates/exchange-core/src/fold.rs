@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use crate::canonical;
 use crate::event::{Body, Channel, Event, Funding, Mark, OpenInterest, Quote, Ticker};
 use crate::instrument::{Details, Instrument, Market};
+use crate::time::Time;
 
 /// The channels that are states, in the order of [`Latest::digests`].
 pub const STATES: [Channel; 6] = [Channel::Ticker, Channel::Quote, Channel::Mark, Channel::Funding, Channel::OpenInterest, Channel::Instrument];
@@ -35,6 +36,8 @@ pub struct Values {
     pub open_interest: OpenInterest,
     /// What the venue says of the instrument.
     pub details: Option<Box<Details>>,
+    /// When each state changed last.
+    at: [Time; STATES.len()],
     /// What each state adds to its digest.
     hashes: [u128; STATES.len()],
     /// Which states changed since (one bit each).
@@ -99,6 +102,7 @@ impl Latest {
         let changed = changed || values.unsure >> state & 1 == 1;
         if changed {
             values.unsure &= !(1 << state);
+            values.at[state] = event.received;
             if values.dirty == 0 {
                 self.dirty.push((market, event.instrument.venue_symbol.clone()));
             }
@@ -123,6 +127,16 @@ impl Latest {
     /// All instruments of a market with their last known values, in no order.
     pub fn all(&self, market: Market) -> impl Iterator<Item = (&str, &Values)> {
         self.markets[market.index()].iter().map(|(name, values)| (&**name, &**values))
+    }
+
+    /// Of each instrument of a market that has this state: its name, when the state changed last, and the state whole. In no
+    /// order; nothing of what is no state.
+    pub fn states(&self, market: Market, channel: Channel) -> impl Iterator<Item = (&str, Time, Body)> {
+        let state = STATES.iter().position(|state| *state == channel);
+        self.markets[market.index()].iter().filter_map(move |(name, values)| {
+            let at = *values.at.get(state?)?;
+            (at != Time::EPOCH).then_some((&**name, at, values.body(state?)))
+        })
     }
 
     /// The same state, whole: every field that is known of it. Other events stay as they are.
@@ -183,7 +197,6 @@ mod tests {
 
     use super::*;
     use crate::decimal::Decimal;
-    use crate::time::Time;
 
     fn ticker(symbol: &str, last: Option<i64>, bid: Option<i64>) -> Event {
         let instrument = Arc::new(Instrument::named(&"x".into(), Market::Linear, symbol, None));
@@ -201,6 +214,18 @@ mod tests {
         let mut delta = ticker("A", Some(1), None);
         latest.fold(&mut delta);
         assert_eq!(delta.body, ticker("A", Some(1), Some(2)).body);
+    }
+
+    #[test]
+    fn what_is_known_is_whole_and_says_since_when() {
+        let mut latest = Latest::default();
+        for (last, bid, at) in [(Some(1), Some(2), 10), (None, Some(3), 20), (Some(1), None, 30)] {
+            latest.update(&Event { received: Time::from_micros(at), ..ticker("A", last, bid) });
+        }
+        let known: Vec<_> = latest.states(Market::Linear, Channel::Ticker).collect();
+        assert_eq!(known, [("A", Time::from_micros(20), ticker("A", Some(1), Some(3)).body)]);
+        assert_eq!(latest.states(Market::Linear, Channel::Mark).count() + latest.states(Market::Spot, Channel::Ticker).count(), 0);
+        assert_eq!(latest.states(Market::Linear, Channel::Trade).count(), 0);
     }
 
     #[test]

@@ -475,6 +475,26 @@ impl Monitor {
         self.shared().all(|shared| shared.pulse.stuck(shared.clock.now()).is_none())
     }
 
+    /// The last known states of these channels, whole: events without an id, received when the state changed last.
+    pub fn latest(&self, channels: &[Channel], wants: &dyn Fn(&Instrument) -> bool) -> Vec<Event> {
+        let mut all = Vec::new();
+        for shared in self.shared() {
+            let catalog = &shared.venue.catalog;
+            let pipeline = shared.pipeline();
+            for market in Market::ALL {
+                for channel in channels {
+                    for (name, at, body) in pipeline.latest().states(market, *channel) {
+                        let instrument = catalog.get(market, name).unwrap_or_else(|| Arc::new(Instrument::named(catalog.venue(), market, name, None)));
+                        if wants(&instrument) {
+                            all.push(Event::new(instrument, at, None, body));
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
     /// The digests of all states that are known, by venue, market and channel.
     pub fn digests(&self) -> Vec<Digest> {
         let mut all = Vec::new();
