@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{Events, Place, Running, Sim, Stdout, eventually, get, market, metric};
@@ -132,5 +133,58 @@ fn a_venue_that_remembers_too_little_leaves_a_gap_that_is_told() {
     if let Some(from) = refill["from"].as_str() {
         assert!(trades[&holes[0].to_string()] <= from.parse::<i64>().unwrap() / 1000 + 10);
     }
+    sim.end();
+}
+
+/// What a run said of each lost connection: which it was, and how long it waits.
+fn pauses(stderr: &str) -> BTreeMap<String, Vec<String>> {
+    let mut pauses = BTreeMap::new();
+    for line in stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if let Some((_, rest)) = text(&line["message"]).split_once("next attempt in ") {
+            pauses.entry(text(&line["url"])).or_insert_with(Vec::new).push(rest.split(' ').next().unwrap().to_owned());
+        }
+    }
+    pauses
+}
+
+#[test]
+fn two_processes_that_lose_everything_at_once_come_back_one_by_one_and_miss_nothing() {
+    let place = Place::new();
+    // All connections of both, four times.
+    let faults = ["4", "7", "10", "14"].map(|at| format!("[[fault]]\naction = \"outage\"\nfrom = \"{at}s\"\nto = \"{at}100ms\"\n"));
+    let sim = Sim::faulty(Config { duration: Some(Duration::from_secs(20)), ..market(3, 400.0) }, &faults.concat());
+    let start = |name: &str| {
+        let run = format!("run --exchanges binance,bybit --channels trade --sink file:{name} --listen 127.0.0.1:0 --markets spot,linear,inverse");
+        Running::start(place.collector(&run).args(sim.options()), Stdout::Collect)
+    };
+    let both = ["first", "second"].map(|name| (name, start(name)));
+    sim.still();
+    for (_, run) in &both {
+        eventually("a refill for each gap", || {
+            let metrics = run.metrics();
+            let [gaps, refills, reconnects] =
+                ["collector_gaps_total", "collector_refills_total", "collector_reconnects_total"].map(|name| metric(&metrics, name, &[]));
+            (reconnects >= 24 && refills == gaps).then_some(())
+        });
+        run.settle();
+    }
+    let [first, second] = both.map(|(name, run)| {
+        let finished = run.stop().ok();
+        let events = Events::of_sink(&place.path(name));
+        assert_eq!(missing(&sim, &seen(&events)), 0, "{name}");
+        events.assert_once();
+        let (gaps, refills) = gaps_and_refills(&events);
+        assert_eq!(refills.keys().cloned().collect::<BTreeSet<_>>(), gaps, "{name}");
+        assert!(refills.values().all(|refill| refill["complete"] == true), "{refills:#?}");
+        pauses(&finished.stderr)
+    });
+    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    // Two of Binance's markets have the same address.
+    for pauses in [&first, &second] {
+        assert!(pauses.len() == 5 && pauses.values().map(Vec::len).sum::<usize>() >= 24, "{pauses:?}");
+    }
+    // Told to a tenth of a second, some are the same.
+    let same = first.iter().filter(|(url, pauses)| second[*url] == **pauses).count();
+    assert!(same <= 1, "{first:?}, {second:?}");
     sim.end();
 }
