@@ -13,7 +13,7 @@ mod values;
 use std::borrow::Cow;
 
 pub use self::declare::at;
-pub use self::values::{AnyTime, BadRow, Ignored, Millis, Num, Raw, Row, Rows};
+pub use self::values::{AnyTime, BadRow, Ignored, Millis, Num, Raw, Row, Rows, Taker};
 use crate::decimal::Decimal;
 
 /// Why bytes could not be read.

@@ -1,6 +1,7 @@
 //! Reading, the general way and the fast one.
 
 use super::*;
+use crate::event::Side;
 use crate::time::Time;
 
 crate::wire! {
@@ -139,4 +140,16 @@ fn only_whole_hours_are_hours() {
         [hours("90", 60), hours("0", 60), hours("-60", 60), hours("60.5", 60), hours("\"\"", 60), hours("60", 0)],
         [None, None, None, None, None, Some(60)]
     );
+}
+
+#[test]
+fn a_side_is_one_of_two_words() {
+    let side = |text: &str| read::<Taker>(text).map(|taker| taker.0);
+    for (text, side_of_it) in
+        [("buy", Some(Side::Buy)), ("Buy", Some(Side::Buy)), ("sell", Some(Side::Sell)), ("Sell", Some(Side::Sell)), ("BUY", None), ("", None)]
+    {
+        assert_eq!(side(&format!("\"{text}\"")).unwrap(), side_of_it, "{text}");
+    }
+    assert_eq!(side("null").unwrap(), None);
+    side("1").unwrap_err();
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{Fault, Read, Reader, Wire};
 use crate::decimal::Decimal;
-use crate::event::{Ident, Level};
+use crate::event::{Ident, Level, Side};
 use crate::time::Time;
 
 /// A decimal that may be absent: a string or a bare number; `""`, `null` and `"NaN"` are absent.
@@ -67,6 +67,29 @@ impl<'a> Wire<'a> for Decimal {
             return Ok(number);
         }
         Num::read(reader)?.0.ok_or_else(|| reader.shape("is not a decimal number"))
+    }
+}
+
+/// A taker's side, in a venue's word: `buy` and `sell`, or `Buy` and `Sell`. Absent where it writes something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taker(pub Option<Side>);
+
+impl<'a> Wire<'a> for Taker {
+    #[inline]
+    fn read(reader: &mut Reader<'a>) -> Read<Self> {
+        if reader.null() {
+            return Ok(Self(None));
+        }
+        Ok(Self(match &*reader.string()? {
+            "buy" | "Buy" => Some(Side::Buy),
+            "sell" | "Sell" => Some(Side::Sell),
+            _ => None,
+        }))
+    }
+
+    #[inline]
+    fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
+        Ok(Self(None))
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use exchange_core::event::{BookKind, Ident, Level, Side};
-use exchange_core::wire::{Ignored, Millis, Num, Read, Reader, Rows, Wire};
+use exchange_core::event::{BookKind, Ident, Level};
+use exchange_core::wire::{Ignored, Millis, Num, Read, Reader, Rows, Taker, Wire};
 use exchange_core::{Decimal, Time};
 
 exchange_core::wire! {
@@ -309,28 +309,6 @@ impl<'a> Wire<'a> for Kind {
             "delta" => Ok(Self::Delta),
             _ => Err(reader.shape("is neither snapshot nor delta")),
         }
-    }
-}
-
-/// A side; absent where the venue writes something else than `Buy` or `Sell`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taker(pub(super) Option<Side>);
-
-impl<'a> Wire<'a> for Taker {
-    #[inline]
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(match &*reader.string()? {
-            "Buy" => Some(Side::Buy),
-            "Sell" => Some(Side::Sell),
-            _ => None,
-        }))
-    }
-
-    fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
-        Ok(Self(None))
     }
 }
 

@@ -320,11 +320,7 @@ fn trade(record: PublicTrade<'_>, input: &Input<'_>, out: &mut Out<'_>) {
     let instrument = instrument_of(&record.instrument_name, input, out);
     let PublicTrade { trade_id, price, amount: size, .. } = record;
     let time = record.timestamp.0;
-    let taker = match record.direction.as_deref() {
-        Some("buy") => Some(Side::Buy),
-        Some("sell") => Some(Side::Sell),
-        _ => None,
-    };
+    let taker = record.direction.0;
     let flags = record.liquidation.unwrap_or_default();
     let forced = [('T', taker), ('M', taker.map(Side::opposite))].into_iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, side)| side);
     let liquidation = |side| event::Liquidation { price: price.clone(), size: size.clone(), size_base: None, side, trade_id: trade_id.clone() };

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use exchange_core::Decimal;
 use exchange_core::event::{Ident, Level};
-use exchange_core::wire::{Ignored, Millis, Num, Raw, Read, Reader, Rows, Wire};
+use exchange_core::wire::{Ignored, Millis, Num, Raw, Read, Reader, Rows, Taker, Wire};
 
 exchange_core::wire! {
     /// A ticker, whole or the fields that changed; a quote is a part of it, and so is a mark price of `markprice`.
@@ -84,7 +84,7 @@ exchange_core::wire! {
         liquidation: Option<Cow<'a, str>>,
         instrument_name: Cow<'a, str>,
         index_price: Ignored,
-        direction: Option<Cow<'a, str>>,
+        direction: Taker,
         contracts: Ignored,
         amount: Decimal,
     }

@@ -379,12 +379,7 @@ fn trade(record: Trade<'_>, sent: Option<Time>, market: Market, out: &mut Out<'_
 #[inline]
 fn spot_trade(record: SpotTrade<'_>, asked: &str, sent: Option<Time>, market: Market, out: &mut Out<'_>) {
     let instrument = out.instrument(market, record.currency_pair.as_deref().unwrap_or(asked));
-    let side = match record.side.as_deref() {
-        Some("buy") => Some(Side::Buy),
-        Some("sell") => Some(Side::Sell),
-        _ => None,
-    };
-    let trade = event::Trade { trade_id: record.id, price: record.price, size: record.amount, size_base: None, side };
+    let trade = event::Trade { trade_id: record.id, price: record.price, size: record.amount, size_base: None, side: record.side.0 };
     out.emit(&instrument, either(record.create_time_ms, record.create_time).or(sent), Body::Trade(trade));
 }
 

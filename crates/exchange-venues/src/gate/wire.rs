@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use exchange_core::event::{Ident, Level};
-use exchange_core::wire::{AnyTime, Ignored, Num, Read, Reader, Row, Rows, Wire};
+use exchange_core::wire::{AnyTime, Ignored, Num, Read, Reader, Row, Rows, Taker, Wire};
 use exchange_core::{Decimal, Time};
 
 exchange_core::wire! {
@@ -77,7 +77,7 @@ exchange_core::wire! {
 
     /// A trade of a spot pair, which REST's answers need not name.
     pub(super) struct SpotTrade<'a> {
-        id: Option<Ident>, create_time: AnyTime, create_time_ms: AnyTime, side: Option<Cow<'a, str>>, currency_pair: Option<Cow<'a, str>>,
+        id: Option<Ident>, create_time: AnyTime, create_time_ms: AnyTime, side: Taker, currency_pair: Option<Cow<'a, str>>,
         amount: Decimal, price: Decimal,
     }
 

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use exchange_core::Decimal;
-use exchange_core::event::{Ident, Level, Side};
-use exchange_core::wire::{AnyTime, Ignored, Num, Read, Reader, Rows, Wire};
+use exchange_core::event::{Ident, Level};
+use exchange_core::wire::{AnyTime, Ignored, Num, Read, Reader, Rows, Taker, Wire};
 
 exchange_core::wire! {
     /// A contract with its state. `nextFundingRateTime`, a countdown, is not read.
@@ -446,28 +446,6 @@ impl<'a> Wire<'a> for Levels {
 
     fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
         Ok(Self::default())
-    }
-}
-
-/// The taker's side; absent where the venue writes something else than `buy` or `sell`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Taker(pub(super) Option<Side>);
-
-impl<'a> Wire<'a> for Taker {
-    #[inline]
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(match &*reader.string()? {
-            "buy" => Some(Side::Buy),
-            "sell" => Some(Side::Sell),
-            _ => None,
-        }))
-    }
-
-    fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
-        Ok(Self(None))
     }
 }
 

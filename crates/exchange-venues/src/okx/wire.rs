@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use exchange_core::Decimal;
-use exchange_core::event::{Ident, Level, Side};
-use exchange_core::wire::{Ignored, Millis, Num, Read, Reader, Rows, Wire};
+use exchange_core::event::{Ident, Level};
+use exchange_core::wire::{Ignored, Millis, Num, Read, Reader, Rows, Taker, Wire};
 
 exchange_core::wire! {
     /// 24 hours of an instrument. <https://www.okx.com/docs-v5/en/#order-book-trading-market-data-get-tickers>
@@ -98,7 +98,7 @@ exchange_core::wire! {
         px: Decimal,
         sz: Decimal,
         /// The taker's.
-        side: TakerSide,
+        side: Taker,
         ts: Millis,
     }
 
@@ -115,7 +115,7 @@ exchange_core::wire! {
         /// The price at which the position is bankrupt.
         bkPx: Decimal,
         /// The forced order's.
-        side: TakerSide,
+        side: Taker,
         /// In contracts.
         sz: Decimal,
         ts: Millis,
@@ -225,26 +225,5 @@ impl<'a> Wire<'a> for Action {
             "update" => Ok(Self::Update),
             _ => Err(reader.shape("is neither `snapshot` nor `update`")),
         }
-    }
-}
-
-/// A side; another word is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TakerSide(pub(super) Option<Side>);
-
-impl<'a> Wire<'a> for TakerSide {
-    fn read(reader: &mut Reader<'a>) -> Read<Self> {
-        if reader.null() {
-            return Ok(Self(None));
-        }
-        Ok(Self(match &*reader.string()? {
-            "buy" => Some(Side::Buy),
-            "sell" => Some(Side::Sell),
-            _ => None,
-        }))
-    }
-
-    fn absent(_: &Reader<'a>, _: &'static str) -> Read<Self> {
-        Ok(Self(None))
     }
 }
