@@ -31,8 +31,8 @@ pub(crate) struct Inner {
     pub(crate) segments: VecDeque<Segment>,
     /// The last of the segments, if it is being written to.
     pub(crate) active: Option<Arc<File>>,
-    /// What was written to and not synced: files, and the directory's names.
-    pub(crate) unsynced: Vec<Arc<File>>,
+    /// What was written to and not synced: segments, and the directory's names.
+    pub(crate) unsynced: Vec<Arc<Path>>,
     pub(crate) unsynced_names: bool,
     /// The number of the last batch that was ever given.
     pub(crate) last: u64,
@@ -127,10 +127,10 @@ impl Inner {
             segment.marks.push((header.number, at));
         }
         self.bytes += header.bytes();
-        self.gauge();
-        if self.unsynced.last().is_none_or(|last| !Arc::ptr_eq(last, &file)) {
-            self.unsynced.push(file);
+        if self.unsynced.last() != Some(&segment.path) {
+            self.unsynced.push(segment.path.clone());
         }
+        self.gauge();
         Ok(())
     }
 

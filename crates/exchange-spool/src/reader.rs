@@ -13,7 +13,7 @@ use crate::cursor::{CursorFile, file_name};
 use crate::error::SpoolError;
 use crate::inner::{Attached, Cursor, Inner, count_lost};
 use crate::loss::{Cause, Lost, Spans};
-use crate::record::Header;
+use crate::record::{Header, Place};
 use crate::segment::{Records, Segment};
 use crate::spool::{SKIP, Shared, Spool};
 
@@ -230,7 +230,20 @@ struct Walk {
     interner: Interner,
     /// The segment that is being read, by its first number.
     open: Option<(u64, Records)>,
+    surroundings: Surroundings,
 }
+
+/// What was found out about the places of a segment, by its first number, to tell of damage in it.
+#[derive(Debug, Default)]
+struct Surroundings {
+    first: u64,
+    /// How often it was searched. That takes a while: not for each of thousands of records.
+    searches: u32,
+    places: Vec<Place>,
+}
+
+/// How often a segment is searched at most.
+const SEARCHES: u32 = 16;
 
 /// Where the next batch is.
 enum Next {
@@ -244,7 +257,7 @@ enum Next {
 
 impl Walk {
     fn new(shared: &Arc<Shared>, at: u64) -> Self {
-        Self { shared: shared.clone(), at, time: None, interner: Interner::default(), open: None }
+        Self { shared: shared.clone(), at, time: None, interner: Interner::default(), open: None, surroundings: Surroundings::default() }
     }
 
     fn seek(&mut self, at: u64) {
@@ -273,7 +286,7 @@ impl Walk {
                 Next::Segment(segment, offset) => {
                     let read = self.read(&segment, offset).unwrap_or_else(|error| {
                         tracing::debug!(file = %segment.path.display(), %error, "reading the journal");
-                        self.missing(&segment, segment.last)
+                        self.missing(&segment, segment.last, None)
                     });
                     if read.is_some() {
                         return read;
@@ -299,7 +312,7 @@ impl Walk {
             // A power cut took the last batches, after other sinks had them.
             let newest = inner.segments.back().cloned();
             drop(inner);
-            return Next::Missing(self.unknown(newest.as_ref(), until));
+            return Next::Missing(self.unknown(newest.as_ref(), until, None));
         };
         if segment.previous > self.at {
             if let Some(piece) = inner.losses.between(self.at, segment.previous) {
@@ -307,7 +320,7 @@ impl Walk {
             }
             let segment = segment.clone();
             drop(inner);
-            return Next::Missing(self.unknown(Some(&segment), segment.previous));
+            return Next::Missing(self.unknown(Some(&segment), segment.previous, None));
         }
         // Numbers between two segments were given to nobody.
         self.at = self.at.max(segment.first - 1);
@@ -336,8 +349,8 @@ impl Walk {
                 Some(self.record(segment, &mut records, &header)?)
             }
             // It comes after what is missing has been told.
-            Some(header) => self.missing(segment, header.number - 1),
-            None => self.missing(segment, segment.last),
+            Some(header) => self.missing(segment, header.number - 1, Some(header.received.1)),
+            None => self.missing(segment, segment.last, None),
         };
         self.open = Some((segment.first, records));
         Ok(read)
@@ -356,7 +369,7 @@ impl Walk {
                 let (from, to) = header.received;
                 let spans = match records.places(header)? {
                     Some(places) => Spans::of(places, Some(from), to),
-                    None => Spans::of(segment.around(self.at, header.number, None)?.places(), Some(from), to),
+                    None => Spans::of(self.around(segment, header.number, None)?.places(), Some(from), to),
                 };
                 Read::Lost(Lost::new(position, 1, header.events.into(), Cause::Damaged, &spans))
             }
@@ -367,24 +380,41 @@ impl Walk {
     }
 
     /// Passes what is missing up to a number. `None` if that is because the whole segment has gone meanwhile, of which more is known.
-    fn missing(&mut self, segment: &Segment, last: u64) -> Option<Read> {
+    fn missing(&mut self, segment: &Segment, last: u64, next: Option<Time>) -> Option<Read> {
         self.open = None;
         if !self.shared.lock().segments.iter().any(|listed| listed.first == segment.first) {
             return None;
         }
-        let told = self.unknown(Some(segment), last);
+        let told = self.unknown(Some(segment), last, next);
         self.at = last;
         Some(Read::Lost(told))
     }
 
-    /// Batches of which nothing is left: they may have been of any place that is known around them.
-    fn unknown(&self, segment: Option<&Segment>, last: u64) -> Lost {
-        let spans = segment.map(|segment| segment.around(self.at, last, self.time)).transpose();
+    fn around(&mut self, segment: &Segment, last: u64, next: Option<Time>) -> io::Result<Spans> {
+        if self.surroundings.first != segment.first {
+            self.surroundings = Surroundings { first: segment.first, ..Surroundings::default() };
+        }
+        let known = &mut self.surroundings;
+        if let Some(next) = next
+            && known.searches >= SEARCHES
+        {
+            return Ok(Spans::of(known.places.iter().cloned(), self.time.map(|time| time.min(next)), next));
+        }
+        let spans = segment.around(self.at, last, self.time)?;
+        known.searches += 1;
+        known.places = spans.clone().places().collect();
+        Ok(spans)
+    }
+
+    /// Batches of which nothing is left: they may have been of any place that is known around them. `next` is when what
+    /// follows arrived, if it is known.
+    fn unknown(&mut self, segment: Option<&Segment>, last: u64, next: Option<Time>) -> Lost {
+        let spans = segment.map(|segment| self.around(segment, last, next)).transpose();
         let spans = spans.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot say what is missing in the journal");
             None
         });
-        // No number of this run is below this.
+        // No number of that run is below this.
         let before = last.saturating_sub(1) / SKIP * SKIP;
         Lost::new(self.position(last), last - self.at.max(before), 0, Cause::Damaged, &spans.unwrap_or_default())
     }

@@ -121,13 +121,15 @@ pub(crate) struct Records {
     at: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// Up to where the file may be read: what is behind that may be half written, or be taken back.
+    end: u64,
     /// When the last of the records passed arrived.
     pub(crate) time: Option<Time>,
 }
 
 impl Records {
     pub(crate) fn open(path: &Path, at: u64) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)?, at, window: Vec::new(), window_at: 0, time: None })
+        Ok(Self { file: File::open(path)?, at, window: Vec::new(), window_at: 0, end: 0, time: None })
     }
 
     /// Where the record that [`Records::next`] found last ends, or where it looks next.
@@ -146,6 +148,7 @@ impl Records {
 
     /// The next whole header before `end`, to be asked for again.
     pub(crate) fn peek(&mut self, end: u64) -> io::Result<Option<Header>> {
+        self.end = end;
         while self.at.saturating_add(FIXED as u64) <= end {
             if let Some(header) = Header::read(self.bytes(self.at, FIXED)?)
                 && self.at.saturating_add(header.bytes()) <= end
@@ -203,7 +206,7 @@ impl Records {
         Ok(end)
     }
 
-    /// Some bytes of the file, fewer at its end.
+    /// Some bytes of the file, fewer at the end.
     fn bytes(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
         let inside = |window: &[u8], window_at: u64| {
             let from = at.checked_sub(window_at).and_then(|from| usize::try_from(from).ok())?;
@@ -214,7 +217,7 @@ impl Records {
             self.window.clear();
             self.window_at = at;
             self.file.seek(SeekFrom::Start(at))?;
-            (&self.file).take(length.max(WINDOW) as u64).read_to_end(&mut self.window)?;
+            (&self.file).take(self.end.saturating_sub(at).min(length.max(WINDOW) as u64)).read_to_end(&mut self.window)?;
             from = Some(0);
         }
         let bytes = from.and_then(|from| self.window.get(from..)).unwrap_or_default();

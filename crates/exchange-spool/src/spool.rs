@@ -1,6 +1,7 @@
 //! The door to the journal: opening it, appending, syncing, checkpoints.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -236,15 +237,15 @@ impl Shared {
             return Ok(());
         }
         let mut inner = self.lock();
-        let files = std::mem::take(&mut inner.unsynced);
+        let segments = std::mem::take(&mut inner.unsynced);
         let names = std::mem::take(&mut inner.unsynced_names);
         let (last, directory) = (inner.last, inner.directory.clone());
         drop(inner);
-        let done = files.iter().try_for_each(|file| file.sync_data()).and_then(|()| if names { sync_directory(&directory) } else { Ok(()) });
+        let done = segments.iter().try_for_each(|path| sync_segment(path)).and_then(|()| if names { sync_directory(&directory) } else { Ok(()) });
         if let Err(error) = done {
             // Tried again with the next. What the system has dropped meanwhile is found by the checksums.
             let mut inner = self.lock();
-            inner.unsynced.splice(0..0, files);
+            inner.unsynced.splice(0..0, segments);
             inner.unsynced_names |= names;
             return Err(SpoolError::io("sync", &directory)(error));
         }
@@ -275,6 +276,15 @@ fn sync_in_background(shared: &Weak<Shared>) -> bool {
 fn tell_unsynced(error: &SpoolError) {
     metrics::counter!("collector_spool_sync_errors_total").increment(1);
     tracing::error!(%error, "what was journaled outlives this process, but not a power cut");
+}
+
+/// Forces a segment to the disk, if it is still there. What any handle of a file has written is synced by each of them.
+fn sync_segment(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The segments of a directory in order, and the numbers of its checkpoints.

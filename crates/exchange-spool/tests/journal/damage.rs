@@ -174,3 +174,21 @@ fn any_damage_is_passed_and_told() {
         );
     }
 }
+
+/// A disk that has lost every second of its sectors: each record is looked for, and told, without reading everything anew each time.
+#[test]
+fn a_segment_in_tatters_is_passed() {
+    let place = tempfile::tempdir().unwrap();
+    append(&open(place.path()).spool, 0..400);
+    let path = segments(place.path()).remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    for at in (0..bytes.len() - 4000).step_by(4000) {
+        bytes[at..at + 300].fill(0xF7);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let found: Found = open(place.path()).spool.replay(None).collect();
+    let missing: Vec<u64> = (0..400).filter(|n| !found.batches.contains(n)).collect();
+    assert!(missing.len() > 50 && found.batches.len() > 250);
+    assert_eq!(found.lost_batches(), missing.len() as u64);
+    assert!(missing.iter().all(|n| found.tells(*n)));
+}

@@ -1,11 +1,12 @@
 //! Sinks that come and go, each at its own pace.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use exchange_core::Batch;
 use exchange_spool::{Backlog, Options, Read, Spool, SpoolError, Sync};
 
-use crate::support::{append, batch, drain, open, options, segments, which};
+use crate::support::{Found, append, batch, drain, open, options, segments, which};
 
 #[test]
 fn every_reader_gets_every_batch_in_order_and_goes_on_where_it_acknowledged() {
@@ -165,7 +166,7 @@ fn segments_go_when_all_sinks_and_two_checkpoints_are_past_them() {
     let opened = open(place.path());
     let (position, bytes) = opened.checkpoint.unwrap();
     assert_eq!(bytes, b"one");
-    let behind: crate::support::Found = opened.spool.replay(Some(position)).collect();
+    let behind: Found = opened.spool.replay(Some(position)).collect();
     assert_eq!((behind.batches, behind.lost.len()), (vec![50, 51], 0));
 }
 
@@ -254,4 +255,35 @@ async fn a_reader_is_ready_when_there_is_something() {
     tokio::task::yield_now().await;
     append(&spool, 4..5);
     assert_eq!(waiting.await.unwrap(), 4);
+}
+
+#[test]
+fn what_is_being_written_is_read_whole_or_not_at_all() {
+    let place = tempfile::tempdir().unwrap();
+    let spool = Spool::open(place.path(), Options { segment_bytes: 200_000, ..options() }).unwrap().spool;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Nobody is attached, so that all of this comes from the files.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let found: Found = spool.replay(None).collect();
+                    assert!(found.lost.is_empty() && found.batches.iter().copied().eq(0..found.batches.len() as u64), "{:?}", found.lost);
+                }
+            });
+        }
+        append(&spool, 0..1000);
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(spool.replay(None).count(), 1000);
+}
+
+#[test]
+fn an_empty_batch_has_its_place() {
+    let place = tempfile::tempdir().unwrap();
+    let spool = open(place.path()).spool;
+    let position = spool.append(Batch::default()).unwrap().position();
+    append(&spool, 0..1);
+    let read: Vec<_> = spool.replay(None).map(|read| (read.clone().into_batch().position(), read.into_batch().events().len())).collect();
+    assert_eq!((read[0], read[1].1), ((position, 0), 3));
 }
