@@ -23,6 +23,8 @@ use crate::{Options, Sync};
 
 /// How much is appended between two checkpoints: what a restart has to read.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
+/// How many segments may hold something that a process did not come to sync.
+const UNSYNCED_SEGMENTS: usize = 8;
 /// How far numbers skip ahead when a spool is opened: more than can have been given and not synced before a power cut.
 pub(crate) const SKIP: u64 = 1_000_000_000;
 
@@ -81,6 +83,8 @@ impl Spool {
         let repaired = mend_newest(&mut segments)?;
         checkpoints.sort_unstable();
         let named = segments.iter().rev().find_map(|segment| read_head(&segment.path).transpose()).transpose()?;
+        // The process before may have been killed before it synced, and the one before that.
+        let unsynced = segments.iter().rev().take(UNSYNCED_SEGMENTS).rev().map(|segment| segment.path.clone()).collect();
         let mut positions: Vec<(String, Option<Position>)> = Vec::new();
         for entry in fs::read_dir(&cursors).map_err(SpoolError::io("list", &cursors))?.filter_map(Result::ok) {
             positions.extend(entry.file_name().into_string().ok().map(|name| (name, cursor::read(&entry.path()))));
@@ -104,7 +108,7 @@ impl Spool {
             journal,
             cursors: cursors.collect(),
             active: None,
-            unsynced: Vec::new(),
+            unsynced,
             unsynced_names: true,
             last,
             next: if known.is_some() || last > 0 { last.saturating_add(SKIP).next_multiple_of(SKIP) + 1 } else { 1 },
@@ -117,7 +121,7 @@ impl Spool {
             gauge: metrics::gauge!("collector_spool_bytes", "spool" => directory.file_name().unwrap_or_default().to_string_lossy().into_owned()),
         };
         let (syncing, interval) = match options.sync {
-            Sync::Every(interval) => (Some(channel()), interval),
+            Sync::Every(interval) => (Some(channel()), interval.max(Duration::from_millis(1))),
             Sync::Always | Sync::Never => (None, Duration::ZERO),
         };
         let (sender, receiver) = syncing.unzip();
@@ -126,7 +130,7 @@ impl Spool {
             options,
             inner: Mutex::new(inner),
             last: watch::Sender::new(last),
-            synced: Mutex::new(last),
+            synced: Mutex::new(0),
             unchecked: AtomicU64::new(0),
             _syncing: sender,
         });
@@ -318,6 +322,8 @@ fn list(directory: &Path) -> Result<(Vec<Segment>, Vec<u64>), SpoolError> {
 fn mend_newest(segments: &mut Vec<Segment>) -> Result<Option<Repaired>, SpoolError> {
     let mut repaired = None;
     while let Some(newest) = segments.last_mut() {
+        // What a newer release wrote is not to be cut.
+        read_head(&newest.path)?;
         let found = scan(newest, newest.bytes).map_err(SpoolError::io("read", &newest.path))?;
         if found.end < newest.bytes {
             repaired = Some(Repaired { file: newest.path.to_path_buf(), bytes: newest.bytes - found.end });
