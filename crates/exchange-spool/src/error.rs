@@ -44,6 +44,16 @@ pub enum SpoolError {
     Foreign(exchange_core::Position),
 }
 
+/// A batch that could not be appended. Nothing of it lies in the journal.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// The batch.
+    pub batch: exchange_core::Batch,
+    /// Why.
+    pub error: SpoolError,
+}
+
 impl SpoolError {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use exchange_core::{Batch, Position};
 
 use crate::cursor::CursorFile;
-use crate::error::{SpoolError, is_full};
+use crate::error::{Refused, SpoolError, is_full};
 use crate::loss::{Losses, take_stock};
 use crate::record::Header;
 use crate::segment::{HEAD, Segment, head};
@@ -83,7 +83,7 @@ impl Cursor {
 
 impl Inner {
     /// Writes a batch behind all others. After an error nothing of it lies there.
-    pub(crate) fn append(&mut self, options: &Options, mut header: Header, places: &str, batch: Batch) -> Result<Arc<Batch>, SpoolError> {
+    pub(crate) fn append(&mut self, options: &Options, mut header: Header, places: &str, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
         let length = header.bytes();
         while self.bytes.saturating_add(length) > options.max_bytes && self.drop_oldest() {}
         header.number = self.next;
@@ -92,10 +92,10 @@ impl Inner {
                 Ok(()) => break,
                 Err(SpoolError::Io { source, path, .. }) if is_full(&source) => {
                     if !self.drop_oldest() {
-                        return Err(SpoolError::Full { path, source });
+                        return Err(Box::new(Refused { batch, error: SpoolError::Full { path, source } }));
                     }
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Box::new(Refused { batch, error })),
             }
         }
         self.last = header.number;

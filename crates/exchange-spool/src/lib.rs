@@ -31,7 +31,7 @@ mod spool;
 
 use std::time::Duration;
 
-pub use error::SpoolError;
+pub use error::{Refused, SpoolError};
 pub use loss::{Cause, Lost};
 pub use reader::{Backlog, Read, Reader, Replay};
 pub use spool::{Opened, Repaired, Spool};

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::checkpoint::{self, sync_directory};
 use crate::cursor;
-use crate::error::SpoolError;
+use crate::error::{Refused, SpoolError};
 use crate::inner::{Cursor, Inner};
 use crate::loss::Losses;
 use crate::record::Header;
@@ -146,9 +146,12 @@ impl Spool {
     /// outlives the machine is [`Options::sync`]'s to say. After an error nothing of it lies there.
     ///
     /// # Errors
-    /// [`SpoolError::Full`] where there is no room although nothing older is left, [`SpoolError::Io`], [`SpoolError::TooLarge`].
-    pub fn append(&self, batch: Batch) -> Result<Arc<Batch>, SpoolError> {
-        let (header, places) = Header::of(&batch)?;
+    /// The batch, and [`SpoolError::Full`] where there is no room although nothing older is left, [`SpoolError::Io`], [`SpoolError::TooLarge`].
+    pub fn append(&self, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
+        let (header, places) = match Header::of(&batch) {
+            Ok(header) => header,
+            Err(error) => return Err(Box::new(Refused { batch, error })),
+        };
         let shared = &*self.shared;
         let mut inner = shared.lock();
         let segments = inner.segments.back().map(|segment| segment.first);

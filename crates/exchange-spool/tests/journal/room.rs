@@ -100,7 +100,7 @@ fn on_a_full_disk_the_oldest_goes() {
         match spool.append(batch(n)) {
             Ok(batch) => taken.push(which(&batch)),
             Err(error) => {
-                assert!(matches!(error, SpoolError::Full { .. }) && error.is_retryable(), "{error}");
+                assert!(matches!(error.error, SpoolError::Full { .. }) && error.error.is_retryable() && which(&error.batch) == which(&batch(n)), "{error}");
                 refused += 1;
             }
         }
