@@ -140,7 +140,7 @@ fn whoever_meddles_with_it_is_found_out() {
     };
     let (ledger, said) = written(&|lines| drop(lines.remove(row("sink"))));
     assert!(
-        said.contains(" rows were read where ") && said.contains(" bybit ") && said.contains(" trade ") && said.contains("but 0 written or dropped"),
+        said.contains(" rows were read where ") && said.contains(" bybit ") && said.contains(" trade ") && said.contains("but 0 written, kept or dropped"),
         "{said}"
     );
     let differences = ledger["differences"].as_array().unwrap();

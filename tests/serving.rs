@@ -14,7 +14,7 @@ use venue_sim::Config;
 const DESCRIBED: &str = include_str!("../crates/collector-cli/src/serve.rs");
 
 /// How the names of metrics end: in their unit, or in what they count.
-const ENDINGS: [&str; 11] = ["_total", "_tasks", "_seconds", "_bytes", "_events", "_state", "_used", "_fds", "_threads", "_info", "_ratio"];
+const ENDINGS: [&str; 13] = ["_total", "_up", "_batches", "_tasks", "_seconds", "_bytes", "_events", "_state", "_used", "_fds", "_threads", "_info", "_ratio"];
 
 /// A sample: its name, its labels, its value. Written after the text format's description:
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.

@@ -132,7 +132,8 @@ impl Totals {
     /// In hundredths of a percent, rounded down: what is not complete never says 100 %.
     fn complete(&self) -> Option<u64> {
         let (wanted, written, _) = self.sinks();
-        u64::try_from(u128::from(written) * 10_000 / u128::from(Some(wanted).filter(|wanted| *wanted > 0)?)).ok()
+        // A run that was killed may have kept what it did not write down that it passed on.
+        u64::try_from(u128::from(written.min(wanted)) * 10_000 / u128::from(Some(wanted).filter(|wanted| *wanted > 0)?)).ok()
     }
 }
 
@@ -219,7 +220,7 @@ impl Audit {
         head.extend(["RECEIVED", "DECODED", "NOT ASKED", "UNCHANGED", "DUPLICATE", "PASSED"].map(str::to_owned));
         for at in 1..=self.sinks.len() {
             let number = if self.sinks.len() > 1 { format!(" {at}") } else { String::new() };
-            head.extend([format!("WRITTEN{number}"), format!("DROPPED{number}")]);
+            head.extend([format!("WRITTEN{number}"), format!("WAITING{number}"), format!("DROPPED{number}")]);
         }
         head.extend(["GAPS", "REFILLED", "COMPLETE"].map(str::to_owned));
         let mut lines = vec![head];
@@ -232,7 +233,7 @@ impl Audit {
             // A record that was passed over is a state that did not change.
             let counts = [e.received, e.decoded, e.not_asked, e.unchanged + e.passed_over, e.duplicate, e.passed];
             line.extend(counts.map(|count| count.to_string()));
-            line.extend(totals.shares.iter().flat_map(|share| [share.written.to_string(), share.dropped.to_string()]));
+            line.extend(totals.shares.iter().flat_map(|share| [share.written, share.waiting(), share.dropped].map(|count| count.to_string())));
             line.extend([totals.gaps().to_string(), e.refilled.to_string()]);
             line.push(totals.complete().map_or_else(|| "-".to_owned(), |part| format!("{}.{:02} %", part / 100, part % 100)));
             lines.push(line);
@@ -254,17 +255,12 @@ impl Audit {
     fn row_json(&self, group: &Group, totals: &Totals) -> Value {
         let e = &totals.entry;
         let (_, written, dropped) = totals.sinks();
-        let by_sink: serde_json::Map<String, Value> = self
-            .sinks
-            .iter()
-            .zip(&totals.shares)
-            .map(|(sink, share)| (sink.clone(), json!({"told": share.told, "written": share.written, "dropped": share.dropped})))
-            .collect();
+        let by_sink: serde_json::Map<String, Value> = self.sinks.iter().zip(&totals.shares).map(|(sink, share)| (sink.clone(), sink_json(share))).collect();
         let mut row = json!({
             "hour": stamp(group.hour.start()), "venue": group.venue, "channel": group.channel,
             "received": e.received, "decoded": e.decoded, "passed_over": e.passed_over, "undecodable": e.undecodable, "made": e.made,
             "not_asked": e.not_asked, "unchanged": e.unchanged, "duplicate": e.duplicate, "passed": e.passed,
-            "written": written, "dropped": dropped, "gaps": totals.gaps(), "refilled": e.refilled, "sinks": by_sink,
+            "written": written, "waiting": totals.shares.iter().map(Share::waiting).sum::<u64>(), "dropped": dropped, "gaps": totals.gaps(), "refilled": e.refilled, "sinks": by_sink,
         });
         if let Some(row) = row.as_object_mut() {
             if let Some((market, name)) = &group.instrument {
@@ -296,6 +292,13 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+fn sink_json(share: &Share) -> Value {
+    json!({
+        "told": share.told, "written": share.written, "waiting": share.waiting(), "dropped": share.dropped,
+        "kept": share.kept, "resumed": share.resumed, "lost": share.lost,
+    })
 }
 
 fn difference_json(difference: &Difference) -> Value {

@@ -16,7 +16,7 @@ use self::tree::{Node, Origin, Value};
 use crate::suggest;
 
 /// The keys of a configuration. They are the flags of `collector run`, with `_` for `-`.
-pub(crate) const KEYS: [&str; 21] = [
+pub(crate) const KEYS: [&str; 22] = [
     "exchanges",
     "markets",
     "channels",
@@ -32,6 +32,7 @@ pub(crate) const KEYS: [&str; 21] = [
     "simulate",
     "sim",
     "shard",
+    "spool",
     "state",
     "name",
     "heartbeat",
@@ -42,6 +43,9 @@ pub(crate) const KEYS: [&str; 21] = [
 
 /// The keys of `sim`: the flags of `collector sim`.
 pub(crate) const SIM_KEYS: [&str; 9] = ["symbols", "rate", "seed", "latency", "faults", "truth", "listen", "play", "pace"];
+
+/// The keys of `spool`.
+pub(crate) const SPOOL_KEYS: [&str; 2] = ["sync", "max_size"];
 
 /// What holds where nobody says otherwise. Whatever depends on the machine or on other keys is not here.
 const DEFAULTS: &str = r#"
@@ -58,6 +62,7 @@ simulate = false
 shard = "0/1"
 listen = "127.0.0.1:9464"
 log = "auto"
+spool = { sync = "1s", max_size = "16GiB" }
 sim = { symbols = 50, rate = 1000, seed = 1, latency = "0s", pace = "0s", listen = "127.0.0.1:0" }
 "#;
 
@@ -344,6 +349,7 @@ impl Config {
         for (key, node) in layer.entries().into_iter().flatten() {
             match key.as_str() {
                 "sim" => self.unknown_in("sim", node, &SIM_KEYS, "key"),
+                "spool" => self.unknown_in("spool", node, &SPOOL_KEYS, "key"),
                 "venues" if venues.is_empty() => {}
                 "venues" => self.unknown_in("venues", node, venues, "venue"),
                 "profile" | "config" => {

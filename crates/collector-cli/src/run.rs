@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use exchange_core::{Channel, Instrument, Market, Venue};
-use exchange_runtime::{Chooser, Collector, Monitor, StateDir, StateError, Summary};
+use exchange_runtime::{Chooser, Collector, Monitor, SinkStatus, StateDir, StateError, Summary};
 use exchange_sinks::SinkErrorKind;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +17,9 @@ use crate::live;
 use crate::logging::{self, Voice};
 use crate::serve;
 use crate::settings::Settings;
+
+/// After a signal, what has come until then is handed on for so long.
+const HAND_ON: Duration = Duration::from_millis(600);
 
 /// Runs until the end. What is wrong before anything started is exit status 2, as a [`Usage`].
 pub(crate) fn run(settings: &Settings, venues: &[Venue]) -> anyhow::Result<ExitCode> {
@@ -87,7 +90,8 @@ fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
         Ok(state) => Ok(Some(state)),
         Err(StateError::Running(name)) => Err(Usage(format!("a collector named `{name}` is running already: choose another --name (or stop it)")).into()),
         Err(error) if settings.state_is_default => {
-            let named = settings.name.as_ref().map_or("", |_| ", there will be no ledger, and nothing keeps out a second collector of this name");
+            let named =
+                settings.name.as_ref().map_or("", |_| ", there will be no ledger and no journal, and nothing keeps out a second collector of this name");
             tracing::warn!("{error}: bans and budgets are not shared and end with this run{named} (choose another --state)");
             Ok(None)
         }
@@ -120,9 +124,11 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
         .all_events(settings.all_events)
         .fold(settings.fold)
         .capture(settings.capture.clone())
+        .journal(settings.spool.clone())
         .state(state);
     for sink in &settings.sinks {
-        builder = builder.sink(sink.open().map_err(|error| Usage(error.to_string()))?);
+        let opened = sink.open().map_err(|error| Usage(error.to_string()))?;
+        builder = if sink.needs_name() { builder.lasting_sink(opened) } else { builder.sink(opened) };
     }
     if let Some(chooser) = chooser(settings) {
         builder = builder.choose(chooser);
@@ -151,12 +157,15 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
     };
     let mut sink_error = None;
     let failed = collector.sink_failed();
-    tokio::select! {
-        () = collector.finished() => {}
-        () = over => {}
-        _ = signals.next() => {}
-        error = failed => sink_error = Some(error),
-    }
+    let interrupted = tokio::select! {
+        () = collector.finished() => false,
+        () = over => false,
+        _ = signals.next() => true,
+        error = failed => {
+            sink_error = Some(error);
+            false
+        }
+    };
     // From here on a second signal ends everything at once.
     tokio::spawn(async move {
         let status = signals.next().await;
@@ -164,7 +173,8 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
     });
     patterns.abort();
     heartbeat::stopping();
-    let summary = collector.stop().await;
+    // Who asks for the end wants it soon, and what is in the journal is in no hurry.
+    let summary = if interrupted { collector.stop_within(HAND_ON).await } else { collector.stop().await };
     if let Some(live) = live {
         live.abort();
         if let Some(lines) = lines {
@@ -175,7 +185,7 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
     if let Some(simulator) = simulator {
         simulator.shutdown().await?;
     }
-    Ok(report(settings, &summary, sink_error.as_ref().is_some_and(|error| error.kind() != SinkErrorKind::Closed)))
+    Ok(report(settings, &summary, interrupted, sink_error.as_ref().is_some_and(|error| error.kind() != SinkErrorKind::Closed)))
 }
 
 /// Takes the address of metrics and health, before anything is asked of anyone.
@@ -222,7 +232,7 @@ async fn warn_of_unmatched(symbols: crate::settings::SymbolFilter, venues: Vec<V
 }
 
 /// The last lines of a run: what became of each venue.
-fn report(settings: &Settings, summary: &Summary, sink_failed: bool) -> ExitCode {
+fn report(settings: &Settings, summary: &Summary, interrupted: bool, sink_failed: bool) -> ExitCode {
     let mut failed = sink_failed;
     for (name, venue) in &summary.venues {
         let counts = &venue.counts;
@@ -242,6 +252,14 @@ fn report(settings: &Settings, summary: &Summary, sink_failed: bool) -> ExitCode
             failed = true;
             eprintln!("{name}: {error}");
         }
+    }
+    for waiting in &summary.waiting {
+        // A run that ends by itself has to deliver what it collected.
+        failed |= !interrupted;
+        let SinkStatus { name, batches, bytes, .. } = waiting;
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let size = *bytes as f64 / f64::from(1 << 20);
+        eprintln!("{name}: {batches} batches ({size:.1} MiB) wait in the journal: the next run of the same name delivers them");
     }
     if let Some(error) = &summary.capture_error {
         failed = true;

@@ -48,6 +48,11 @@ fn describe() {
     describe_histogram!("collector_http_request_duration_seconds", Unit::Seconds, "From sending a request to the end of its answer.");
     describe_histogram!("collector_event_lag_seconds", Unit::Seconds, "From the venue's time of an event to its arrival, one sample a batch.");
     describe_gauge!("collector_queue_depth_events", "Events that wait for a sink.");
+    describe_gauge!("collector_sink_up", "1 while a sink takes what comes, 0 while it is in trouble.");
+    describe_gauge!("collector_sink_backlog_batches", "Batches that wait in the journal for a sink.");
+    describe_gauge!("collector_sink_backlog_bytes", Unit::Bytes, "What they take there, about.");
+    describe_counter!("collector_sink_retries_total", "Attempts to write to a sink that failed and are made again.");
+    describe_counter!("collector_sink_lost_events_total", "Events that a sink did not get because the journal had no room for them or was damaged.");
     describe_gauge!("collector_circuit_state", "0 closed, 1 half open, 2 open, by endpoint.");
     describe_gauge!(
         "collector_limit_used",
@@ -105,7 +110,7 @@ async fn alive(State(served): State<Served>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "a task is stuck: see /readyz\n").into_response()
 }
 
-/// 200 where every venue delivers what was asked for, else 503; a line a venue, and why not.
+/// 200 where every venue delivers what was asked for and every sink that lasts takes it, else 503; a line each, and why not.
 async fn ready(State(served): State<Served>) -> Response {
     let venues = served.monitor.status();
     let all = venues.iter().all(VenueStatus::is_ready);
@@ -121,6 +126,15 @@ async fn ready(State(served): State<Served>) -> Response {
             let _ = writeln!(text, "  {what}: {why}");
         }
     }
+    let sinks = served.monitor.sinks();
+    for sink in &sinks {
+        let _ = match (&sink.problem, sink.ended) {
+            (None, _) => writeln!(text, "{}: ready", sink.name),
+            (Some(why), false) => writeln!(text, "{}: not ready\n  {why}: {} batches ({} bytes) wait for it", sink.name, sink.batches, sink.bytes),
+            (Some(why), true) => writeln!(text, "{}: failed\n  {why}: {} batches ({} bytes) are kept for the next run", sink.name, sink.batches, sink.bytes),
+        };
+    }
+    let all = all && sinks.iter().all(|sink| sink.problem.is_none());
     (if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text).into_response()
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use exchange_core::plan::Mode;
 use exchange_core::profile::duration;
 use exchange_core::{Channel, Market, Profile};
+use exchange_runtime::spool;
 use exchange_sinks::SinkUri;
 
 pub(crate) use self::symbols::SymbolFilter;
@@ -62,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) state_is_default: bool,
     /// Whose spool and progress it is in there; `None` where all sinks are ones that need neither.
     pub(crate) name: Option<String>,
+    /// How the journal before the sinks uses its disk.
+    pub(crate) spool: spool::Options,
     /// The file that is written anew every few seconds, as long as all is well with the process.
     pub(crate) heartbeat: Option<PathBuf>,
     /// Where metrics and health are served.
@@ -145,6 +148,7 @@ impl Settings {
         let once = check.switch("once");
         let name = check.text("name", name);
         let sinks = check.sinks();
+        let shard = check.text("shard", shard).unwrap_or(Shard { index: 0, count: 1 });
         let settings = Self {
             symbols: check.symbols(&markets),
             channels: check.words("channels", channel),
@@ -157,10 +161,11 @@ impl Settings {
             capture: check.text("capture", path),
             simulate: check.switch("simulate"),
             sim: check.sim(),
-            shard: check.text("shard", shard).unwrap_or(Shard { index: 0, count: 1 }),
+            shard,
+            spool: check.spool(),
             state_is_default: check.node("state").is_none_or(|node| node.origin == Origin::Default),
             state: check.text("state", path).unwrap_or_default(),
-            name: name.or_else(|| derived_name(&names, &sinks)),
+            name: name.or_else(|| derived_name(&names, &sinks, shard)),
             heartbeat: check.text("heartbeat", path),
             listen: check.listen(),
             log: check.text("log", log).unwrap_or(Log::Auto),
@@ -323,6 +328,15 @@ impl<'a> Check<'a> {
         Listen { address, is_default }
     }
 
+    fn spool(&mut self) -> spool::Options {
+        let default = spool::Options::default();
+        spool::Options {
+            sync: self.text("spool.sync", sync).unwrap_or(default.sync),
+            max_bytes: self.text("spool.max_size", size).unwrap_or(default.max_bytes),
+            ..default
+        }
+    }
+
     fn sim(&mut self) -> Sim {
         Sim {
             symbols: self.text("sim.symbols", positive).unwrap_or_default(),
@@ -368,6 +382,20 @@ fn positive(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("expected a whole number from 1, found `{text}`"))
 }
 
+fn sync(text: &str) -> Result<spool::Sync, String> {
+    match text {
+        "always" => Ok(spool::Sync::Always),
+        "never" => Ok(spool::Sync::Never),
+        _ => pause(text).map(spool::Sync::Every).map_err(|_| format!("`{text}` is neither `always`, `never` nor a time (such as 1s, 100ms)")),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    // Less than a few segments would be no journal.
+    let least = 16 << 20;
+    exchange_sinks::parse_bytes(text).filter(|bytes| *bytes >= least).ok_or_else(|| format!("`{text}` is no size of 16MiB or more (such as 512MiB, 16GiB)"))
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0).ok_or_else(|| format!("expected events per second, found `{text}`"))
 }
@@ -402,8 +430,8 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a collector that was given none: the same venues into the same sinks are the same collector.
-fn derived_name(venues: &[String], sinks: &[SinkUri]) -> Option<String> {
+/// The name of a collector that was given none: the same venues into the same sinks are the same collector, but for its share.
+fn derived_name(venues: &[String], sinks: &[SinkUri], shard: Shard) -> Option<String> {
     // Where a directory is matters, not how it was written.
     let absolute = |sink: &SinkUri| match sink.directory() {
         Some(directory) => std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()).display().to_string(),
@@ -419,7 +447,8 @@ fn derived_name(venues: &[String], sinks: &[SinkUri]) -> Option<String> {
     // FNV-1a: it must stay the same from one build to the next, which the standard library's hash does not promise.
     let hash = lasting.join("\n").bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let venues: String = venues.join("-").chars().take(80).collect();
-    Some(format!("{venues}-{hash:08x}"))
+    let of = if shard.count > 1 { format!("-{}-of-{}", shard.index, shard.count) } else { String::new() };
+    Some(format!("{venues}-{hash:08x}{of}"))
 }
 
 impl fmt::Display for Shard {

@@ -7,12 +7,15 @@
 //!
 //! 1. `received` = `decoded` + `passed_over` + `undecodable`
 //! 2. `decoded` + `made` = `not_asked` + `unchanged` + `duplicate` + `passed`
-//! 3. for each sink: `passed` + `told` = `written` + `dropped`
+//! 3. for each sink: `passed` + `told` = `written` + `dropped`; for one behind a journal, `kept` + `dropped`
 //!
 //! `passed_over` are records that were the bytes of the last answer ([`crate::memo`]): nobody looked whose they are, so
 //! they stand under the name `*` of their channel. `made` are events that no venue sent: a gap, a refill, and the
 //! `decode_error` that tells of something `undecodable`. `told` are gaps that one sink alone is told, because it did not
-//! keep up. An event belongs to the hour in which it arrived, whenever it was written. `gaps` and `refilled` are counts
+//! keep up. What is `kept` lies in the journal, and is written by this run or a later one, which counts it as `resumed`
+//! besides: `written` less `resumed` is never more than `kept`, and what is kept in all runs and written in none waits still
+//! ([`waiting`](Share::waiting)), but for what the journal `lost` (of which channel that was is told by its gaps, of which
+//! instrument is not known). An event belongs to the hour in which it arrived, whenever it was written. `gaps` and `refilled` are counts
 //! besides: the gaps that name a channel, and the events that closed one.
 //!
 //! Rows are differences to the row before: they are added, in any order. What has arrived at no sink and was not given
@@ -228,6 +231,19 @@ counts! {
         dropped,
         /// Gaps that name this channel and that this sink alone is told.
         gaps,
+        /// Put into the journal for this sink.
+        kept,
+        /// Of `written`, what an earlier run had kept.
+        resumed,
+        /// Lost while it was kept, for want of room or by damage.
+        lost,
+    }
+}
+
+impl Share {
+    /// What lies in the journal, if these are the sums of all runs.
+    pub fn waiting(&self) -> u64 {
+        self.kept.saturating_sub(sum([self.written, self.lost]))
     }
 }
 
@@ -260,7 +276,7 @@ pub enum Sum {
     Received,
     /// `decoded` + `made` = `not_asked` + `unchanged` + `duplicate` + `passed`
     Decoded,
-    /// `passed` + `told` = `written` + `dropped` of this sink
+    /// `passed` + `told` = `written` (or `kept`) + `dropped` of this sink
     Sink(String),
 }
 
@@ -270,7 +286,7 @@ impl fmt::Display for Difference {
         match sum {
             Sum::Received => write!(f, "{key}: {left} received, but {right} decoded, passed over or undecodable"),
             Sum::Decoded => write!(f, "{key}: {left} decoded or made, but {right} not asked for, unchanged, duplicate or passed on"),
-            Sum::Sink(sink) => write!(f, "{key}: {left} passed on to `{sink}`, but {right} written or dropped"),
+            Sum::Sink(sink) => write!(f, "{key}: {left} passed on to `{sink}`, but {right} written, kept or dropped"),
         }
     }
 }
@@ -341,7 +357,8 @@ impl Account {
         ];
         let sinks = self.sinks.iter().map(move |(name, shares)| {
             let share = shares.get(key).copied().unwrap_or_default();
-            (Sum::Sink(name.clone()), sum([e.passed, share.told]), sum([share.written, share.dropped]))
+            let out = share.kept.max(share.written.saturating_sub(share.resumed));
+            (Sum::Sink(name.clone()), sum([e.passed, share.told]), sum([out, share.dropped]))
         });
         let waits = move |sum: &Sum, left: u64, right: u64| running && matches!(sum, Sum::Sink(_)) && left > right;
         let differs = venue.into_iter().chain(sinks).filter(move |(sum, left, right)| left != right && !waits(sum, *left, *right));
@@ -392,12 +409,12 @@ mod tests {
         );
         check(
             |a| a.sinks.get_mut("file:a").unwrap().retain(|key, _| key.kind.as_str() == "gap"),
-            &format!("{at}: 3 passed on to `file:a`, but 0 written or dropped"),
+            &format!("{at}: 3 passed on to `file:a`, but 0 written, kept or dropped"),
         );
-        check(|a| a.add_shares("null:", [(key("A", "gap", 1), Share::default())]), &format!("{at}: 3 passed on to `null:`, but 0 written or dropped"));
+        check(|a| a.add_shares("null:", [(key("A", "gap", 1), Share::default())]), &format!("{at}: 3 passed on to `null:`, but 0 written, kept or dropped"));
         check(
             |a| a.add_shares("file:a", [(key("B", "ticker", 1), Share { written: 1, ..Share::default() })]),
-            "1970-01-01T01 x linear ticker B: 0 passed on to `file:a`, but 1 written or dropped",
+            "1970-01-01T01 x linear ticker B: 0 passed on to `file:a`, but 1 written, kept or dropped",
         );
     }
 
@@ -409,6 +426,24 @@ mod tests {
         assert_eq!(account.differences(false).len(), 1);
         account.add_shares("file:a", [(key("A", "ticker", 1), Share { written: 2, ..Share::default() })]);
         assert_eq!(account.differences(true).len(), 1, "more than was passed on never waits");
+    }
+
+    #[test]
+    fn what_is_kept_is_written_by_this_run_or_the_next() {
+        let mut first = balanced();
+        first.sinks.clear();
+        let share = |kept, written, resumed| Share { kept, written, resumed, ..Share::default() };
+        first.add_shares("pg:", [(key("A", "ticker", 1), share(3, 1, 0))]);
+        assert_eq!(first.differences(false), []);
+        let mut second = Account::default();
+        second.add_shares("pg:", [(key("A", "ticker", 1), share(0, 2, 2))]);
+        assert_eq!(second.differences(false), []);
+        assert_eq!(first.sinks["pg:"][&key("A", "ticker", 1)].waiting(), 2);
+        first.add(second);
+        assert_eq!((first.differences(false), first.sinks["pg:"][&key("A", "ticker", 1)].waiting()), (Vec::new(), 0));
+        // More than was ever kept.
+        first.add_shares("pg:", [(key("A", "ticker", 1), share(0, 1, 0))]);
+        assert_eq!(first.differences(false).len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use exchange_core::event::{Gap, GapReason, Ident};
@@ -10,15 +10,19 @@ use exchange_core::fold::STATES;
 use exchange_core::pipeline::{Counts, Wanted};
 use exchange_core::{Body, Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
 use exchange_sinks::{Sink, SinkError};
+use exchange_spool::Spool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::capture::{Tap, Writer};
+use crate::delivery::{Deliveries, SinkStatus, Start, Status, Until};
 use crate::http::Http;
-use crate::ledger::{self, Keeper};
+use crate::journal;
+use crate::ledger::{self, Books, Keeper};
 use crate::limits::Limits;
 use crate::net::Outside;
-use crate::output::{Output, SinkEnd};
+use crate::output::{Backlog, Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
 use crate::state::{StateDir, StateError};
 use crate::venue::VenueActor;
@@ -72,6 +76,14 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The journal cannot be used.
+    #[error("cannot keep a journal in `{}`", path.display())]
+    Journal {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: exchange_spool::SpoolError,
+    },
     /// The ledger's file could not be made.
     #[error("cannot keep a ledger in `{}`", path.display())]
     Ledger {
@@ -104,6 +116,8 @@ pub struct Builder {
     options: VenueOptions,
     fold: bool,
     sinks: Vec<(String, Box<dyn Sink>)>,
+    lasting: Vec<(String, Box<dyn Sink>)>,
+    journal: exchange_spool::Options,
     capture: Option<PathBuf>,
     outside: Option<Outside>,
     state: Option<StateDir>,
@@ -119,6 +133,9 @@ pub struct Collector {
     sink_failed: watch::Receiver<Option<SinkError>>,
     watchdog: JoinHandle<()>,
     keeper: Option<Keeper>,
+    checkpoints: Option<JoinHandle<()>>,
+    until: watch::Sender<Until>,
+    statuses: Vec<Status>,
     /// Its name is claimed until the last row is written.
     _state: Option<StateDir>,
 }
@@ -167,6 +184,8 @@ pub struct Summary {
     pub capture_error: Option<String>,
     /// What kept the ledger from being complete.
     pub ledger_error: Option<String>,
+    /// What the sinks have not got yet: it lies in the journal, and is delivered by the next run of the same name.
+    pub waiting: Vec<SinkStatus>,
 }
 
 /// What became of one venue.
@@ -247,7 +266,24 @@ impl Builder {
         self
     }
 
-    /// Adds a sink.
+    /// Adds a sink that lasts beyond the run. If a [state directory](Builder::state) has a name claimed, it reads a journal
+    /// there, at its own pace: it holds up nobody, and what it has not got when the run ends, however it ends, is delivered
+    /// by the next run of that name. Without one, this is [`Builder::sink`].
+    #[must_use]
+    pub fn lasting_sink(mut self, sink: Box<dyn Sink>) -> Self {
+        self.lasting.push((sink.name().to_owned(), sink));
+        self
+    }
+
+    /// How the journal uses its disk.
+    #[must_use]
+    pub fn journal(mut self, options: exchange_spool::Options) -> Self {
+        self.journal = options;
+        self
+    }
+
+    /// Adds a sink that has no past and no future: a bounded queue stands before it, and what does not fit is given up, each
+    /// loss a gap.
     #[must_use]
     pub fn sink(mut self, sink: Box<dyn Sink>) -> Self {
         self.sinks.push((sink.name().to_owned(), sink));
@@ -293,35 +329,69 @@ impl Builder {
         };
         let (stop, stopped) = watch::channel(false);
         let (failed, sink_failed) = watch::channel(None);
+        let journal = match self.state.as_ref().filter(|_| !self.lasting.is_empty()).map(|state| state.own(journal::PART)).transpose()?.flatten() {
+            None => None,
+            Some(path) => {
+                Some(Spool::open(&path, self.journal.clone()).map(|opened| (opened, path.clone())).map_err(|source| StartError::Journal { path, source })?)
+            }
+        };
+        let (mut queued, mut lasting) = (self.sinks, self.lasting);
+        if journal.is_none() {
+            queued.append(&mut lasting);
+        }
+        let names = distinct(lasting.iter().chain(&queued).map(|(name, _)| name));
         let ledger = match self.state.as_ref().map(|state| state.own(ledger::PART)).transpose()?.flatten() {
             None => None,
             Some(path) => {
-                let names = distinct(self.sinks.iter().map(|(name, _)| name));
                 let opened = ledger::Writer::open(path.clone(), outside.clock.wall(), names.clone());
-                Some((opened.map_err(|source| StartError::Ledger { path, source })?, names))
+                Some(opened.map_err(|source| StartError::Ledger { path, source })?)
             }
         };
         let open = |venue: &Venue| Limits::open(&venue.profile, outside.clock, self.state.as_ref());
         let limits: Vec<Limits> = self.venues.iter().map(open).collect::<Result<_, _>>()?;
-        let (output, sinks, books) = Output::start(self.sinks, &failed, ledger.as_ref().map(|(_, names)| names.as_slice()), outside.clock);
-        let output = Arc::new(output);
-        let numbers = Arc::new(Numbers::since(outside.clock.wall()));
-        let mut venues = Vec::new();
-        let mut actors = Vec::new();
-        for (venue, limits) in self.venues.into_iter().zip(limits) {
+        let of = |venue: &Venue| {
             let markets = self.options.markets.iter().copied().filter(|market| venue.profile.markets.contains_key(market)).collect();
-            let options = VenueOptions { markets, ..self.options.clone() };
-            let mut pipeline = Pipeline::new(&venue.profile.name, Arc::new(options.clone()), options.all_events, self.fold).with_refills(venue.profile.clone());
+            VenueOptions { markets, ..self.options.clone() }
+        };
+        let options: Vec<VenueOptions> = self.venues.iter().map(of).collect();
+        let pipeline = |(venue, options): (&Venue, &VenueOptions)| {
+            let name = &venue.profile.name;
+            let mut pipeline = Pipeline::new(name, Arc::new(options.clone()), options.all_events, self.fold).with_refills(venue.profile.clone());
             if ledger.is_some() {
                 pipeline.keep_ledger();
             }
+            (name.clone(), pipeline)
+        };
+        let mut pipelines: Vec<(String, Pipeline)> = self.venues.iter().zip(&options).map(pipeline).collect();
+        let (lasting_names, queued_names) = names.split_at_checked(lasting.len()).unwrap_or_default();
+        let (until, ending) = watch::channel(Until::Stopped);
+        let start = Start { failed: &failed, until: ending, has_ledger: ledger.is_some(), clock: outside.clock, seed: outside.seed };
+        let deliveries = match &journal {
+            None => Deliveries::default(),
+            Some((opened, path)) => {
+                journal::restore(&opened.spool, opened.checkpoint.as_ref(), &mut pipelines);
+                start.deliveries(&opened.spool, lasting, lasting_names).map_err(|source| StartError::Journal { path: path.clone(), source })?
+            }
+        };
+        let in_ledger = ledger.is_some().then_some(queued_names);
+        let (output, mut sinks, books) = Output::start(queued, &failed, in_ledger, outside.clock);
+        let output = Arc::new(output.with_journal(deliveries.journal));
+        sinks.extend(deliveries.tasks);
+        let books: Books = deliveries.books.into_iter().chain(books.iter().cloned()).collect();
+        let numbers = Arc::new(Numbers::since(outside.clock.wall()));
+        let mut venues = Vec::new();
+        let mut actors = Vec::new();
+        for (((venue, limits), options), (_, pipeline)) in self.venues.into_iter().zip(limits).zip(options).zip(pipelines) {
             let shared = Arc::new(Shared::new(venue, pipeline, output.clone(), limits, tap.clone(), outside.clone()));
             venues.push(shared.clone());
             actors.push(tokio::spawn(supervise(shared, options, http.clone(), numbers.clone(), stopped.clone())));
         }
-        let keeper = ledger.map(|(writer, _)| Keeper::start(writer, venues.iter().map(Arc::downgrade).collect(), books, ledger::EVERY, outside.clock));
-        let watchdog = tokio::spawn(watchdog::watch(venues.iter().map(Arc::downgrade).collect()));
-        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog, keeper, _state: self.state })
+        let weak = || venues.iter().map(Arc::downgrade).collect();
+        let keeper = ledger.map(|writer| Keeper::start(writer, weak(), books, ledger::EVERY, outside.clock));
+        let checkpoints = journal.map(|(opened, _)| tokio::spawn(journal::keep_checkpoints(opened.spool, weak())));
+        let watchdog = tokio::spawn(watchdog::watch(weak()));
+        let statuses = deliveries.statuses;
+        Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog, keeper, checkpoints, until, statuses, _state: self.state })
     }
 }
 
@@ -337,7 +407,17 @@ impl Collector {
             all_events: false,
             chooser: None,
         };
-        Builder { venues: Vec::new(), options, fold: false, sinks: Vec::new(), capture: None, outside: None, state: None }
+        Builder {
+            venues: Vec::new(),
+            options,
+            fold: false,
+            sinks: Vec::new(),
+            lasting: Vec::new(),
+            journal: exchange_spool::Options::default(),
+            capture: None,
+            outside: None,
+            state: None,
+        }
     }
 
     /// Waits until every venue has done all that was asked for; without `once`, that is never.
@@ -350,7 +430,8 @@ impl Collector {
         self.actors.clear();
     }
 
-    /// Waits until a sink has failed for good.
+    /// Waits until a sink has failed for good. One that has a journal counts only when no other of those is left: what is
+    /// there for it is kept, and the others go on.
     pub fn sink_failed(&self) -> impl Future<Output = SinkError> + use<> {
         let mut failed = self.sink_failed.clone();
         async move {
@@ -366,10 +447,25 @@ impl Collector {
         }
     }
 
-    /// Stops asking, hands on what is on its way, and waits until the sinks have taken everything.
-    pub async fn stop(mut self) -> Summary {
+    /// Stops asking, hands on what is on its way, and waits until the sinks have taken everything. A sink that has a journal
+    /// and is in trouble is waited for a few seconds.
+    pub async fn stop(self) -> Summary {
+        self.end(None).await
+    }
+
+    /// Stops asking, and hands on what can be in so long; what has not reached a sink that has a journal by then stays there
+    /// for the next run. Sinks without one are waited for as by [`Collector::stop`].
+    pub async fn stop_within(self, time: Duration) -> Summary {
+        self.end(Some(Instant::now() + time)).await
+    }
+
+    async fn end(mut self, deadline: Option<Instant>) -> Summary {
         self.stop.send_replace(true);
         self.finished().await;
+        self.until.send_replace(deadline.map_or(Until::Delivered, Until::Deadline));
+        if let Some(checkpoints) = self.checkpoints.take() {
+            checkpoints.abort();
+        }
         let ledger = match self.keeper.take() {
             Some(keeper) => Some(keeper.pause().await),
             None => None,
@@ -385,8 +481,14 @@ impl Collector {
         // The last owners of the queues and of the tap are gone: their tasks end when they have written everything.
         for sink in std::mem::take(&mut self.sinks) {
             match sink.await {
-                Ok(SinkEnd { result: Ok(()), .. }) => {}
-                Ok(SinkEnd { name, result: Err(error) }) => summary.sink_errors.push((name, error)),
+                Ok(SinkEnd { name, result, waiting }) => {
+                    if waiting != Backlog::default() {
+                        summary.waiting.push(SinkStatus { name: name.clone(), batches: waiting.batches, bytes: waiting.bytes, ..SinkStatus::default() });
+                    }
+                    if let Err(error) = result {
+                        summary.sink_errors.push((name, error));
+                    }
+                }
                 Err(error) => tracing::error!(%error, "a sink's task failed"),
             }
         }
@@ -406,7 +508,7 @@ impl Collector {
 
     /// A view for servers and displays that outlives nothing and holds nothing up.
     pub fn monitor(&self) -> Monitor {
-        Monitor { venues: self.venues.iter().map(Arc::downgrade).collect() }
+        Monitor { venues: self.venues.iter().map(Arc::downgrade).collect(), sinks: self.statuses.clone() }
     }
 }
 
@@ -418,6 +520,9 @@ impl Drop for Collector {
         if let Some(keeper) = &self.keeper {
             keeper.abort();
         }
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.abort();
+        }
     }
 }
 
@@ -425,6 +530,7 @@ impl Drop for Collector {
 #[derive(Clone)]
 pub struct Monitor {
     venues: Vec<std::sync::Weak<Shared>>,
+    sinks: Vec<Status>,
 }
 
 /// One venue, as it is now.
@@ -468,6 +574,17 @@ impl Monitor {
         self.shared()
             .map(|shared| VenueStatus { venue: shared.name().to_owned(), counts: shared.pipeline().counts(), health: shared.health().clone() })
             .collect()
+    }
+
+    /// How the sinks are doing that have a journal.
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        // All venues have the same way out.
+        let trouble = self.shared().find_map(|shared| shared.trouble());
+        let status = |status: &Status| {
+            let status = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            SinkStatus { problem: status.problem.or_else(|| trouble.clone()), ..status }
+        };
+        self.sinks.iter().map(status).collect()
     }
 
     /// Whether every venue's task moves. A venue that does not answer is no reason why it would not.

@@ -1,45 +1,23 @@
-//! The way from the pipelines to the sinks: a bounded queue for each sink, and no silence when one overflows.
+//! The way from the pipelines to the sinks. Those that last read a journal, each at its own pace; the others have a bounded
+//! queue each.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use exchange_core::event::{Gap, GapReason, Ident};
-use exchange_core::{Batch, Body, Channel, Event, Instrument, Time, canonical};
+use exchange_core::{Batch, Event, Pipeline};
 use exchange_sinks::{Sink, SinkError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::journal::Journal;
 use crate::ledger::{Book, Books, Counting};
-
-/// Events that may wait for one sink.
-const CAPACITY: u32 = 32_768;
-/// How long a full queue is waited for before events are given up. A socket that is not read meanwhile fills up and is
-/// closed by the venue, so the patience is short of that.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-type Item = (Arc<Batch>, OwnedSemaphorePermit);
-/// Since when events of a channel of an instrument (by the address of its handle) were given up.
-type Lost = HashMap<(Channel, usize), (Arc<Instrument>, Time)>;
+use crate::queue::Queue;
 
 /// All sinks.
+#[derive(Default)]
 pub(crate) struct Output {
+    journal: Option<Journal>,
     queues: Vec<Queue>,
-}
-
-struct Queue {
-    name: String,
-    sender: mpsc::UnboundedSender<Item>,
-    room: Arc<Semaphore>,
-    overflowing: AtomicBool,
-    /// What was given up, and since when, until it can be told.
-    lost: Mutex<Lost>,
-    clock: Clock,
-    depth: metrics::Gauge,
-    dropped: metrics::Counter,
-    book: Option<Arc<Book>>,
 }
 
 /// How a sink's task ended.
@@ -47,10 +25,15 @@ struct Queue {
 pub(crate) struct SinkEnd {
     pub(crate) name: String,
     pub(crate) result: Result<(), SinkError>,
+    /// What it has not got yet, and the next run delivers.
+    pub(crate) waiting: Backlog,
 }
 
+/// What waits in the journal for a sink.
+pub(crate) type Backlog = exchange_spool::Backlog;
+
 impl Output {
-    /// Starts a task for each sink. The tasks end when the output is dropped, after everything was written.
+    /// Starts a queue and a task for each sink. The tasks end when the output is dropped, after everything was written.
     /// `failed` is told of the first that ends early. Each sink has a book in the ledger, by these
     /// names, if one is kept.
     pub(crate) fn start(
@@ -60,175 +43,56 @@ impl Output {
         clock: Clock,
     ) -> (Self, Vec<JoinHandle<SinkEnd>>, Books) {
         let mut in_ledger = ledger.into_iter().flatten().cloned();
-        let (queues, tasks): (Vec<Queue>, Vec<_>) = sinks
-            .into_iter()
-            .map(|(name, sink)| {
-                let (book, counting) = Book::open(in_ledger.next());
-                // The semaphore is the bound: it counts events, where a channel's own would count batches.
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let room = Arc::new(Semaphore::new(CAPACITY as usize));
-                let depth = metrics::gauge!("collector_queue_depth_events", "sink" => name.clone());
-                // There from the beginning: an alert on it needs the zero before the first loss.
-                let dropped = metrics::counter!("collector_events_dropped_total", "sink" => name.clone());
-                let queue =
-                    Queue { name: name.clone(), sender, room, overflowing: AtomicBool::new(false), lost: Mutex::default(), clock, depth, dropped, book };
-                (queue, tokio::spawn(write(name, sink, receiver, failed.clone(), counting)))
-            })
-            .unzip();
-        let books = queues.iter().filter_map(|queue| queue.book.clone()).collect();
-        (Self { queues }, tasks, books)
-    }
-
-    /// Hands a batch to every sink. Waits for room, within bounds.
-    pub(crate) async fn send(&self, batch: Arc<Batch>) {
-        for queue in &self.queues {
-            queue.send(&batch).await;
-        }
-    }
-}
-
-impl Queue {
-    async fn send(&self, batch: &Arc<Batch>) {
-        let cost = u32::try_from(batch.events().len()).unwrap_or(CAPACITY).clamp(1, CAPACITY);
-        let permit = if self.overflowing.load(Ordering::Relaxed) {
-            self.room.clone().try_acquire_many_owned(cost).ok()
-        } else {
-            match self.room.clone().try_acquire_many_owned(cost) {
-                Ok(permit) => Some(permit),
-                Err(_) => tokio::time::timeout(PATIENCE, self.room.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok),
-            }
+        let mut books = Vec::new();
+        let mut open = |(name, sink)| {
+            let (book, counting): (Option<Arc<Book>>, Counting) = Book::open(in_ledger.next());
+            books.extend(book.clone());
+            Queue::start(name, sink, failed, (book, counting), clock)
         };
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        self.depth.set((CAPACITY as usize - self.room.available_permits()) as f64);
-        let Some(permit) = permit else { return self.give_up(batch) };
-        // What was lost is told before what comes next.
-        self.tell_losses();
-        self.hand_over(batch.clone(), permit);
+        let (queues, tasks) = sinks.into_iter().map(&mut open).unzip();
+        (Self { journal: None, queues }, tasks, books.into())
     }
 
-    fn hand_over(&self, batch: Arc<Batch>, permit: OwnedSemaphorePermit) {
-        // The receiver only goes away when the sink has failed for good, which ends the collector.
-        if let Err(mpsc::error::SendError((batch, _))) = self.sender.send((batch, permit))
-            && let Some(book) = &self.book
-        {
-            book.dropped(batch.events());
-        }
+    /// With a journal before the sinks that last.
+    pub(crate) fn with_journal(self, journal: Option<Journal>) -> Self {
+        Self { journal, ..self }
     }
 
-    fn tell_losses(&self) {
-        if !self.overflowing.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        // It is little, and finds room always: one event an instrument and channel.
-        if let Ok(free) = self.room.clone().try_acquire_many_owned(0) {
-            let gaps = self.gaps();
-            if let Some(book) = &self.book {
-                book.told(&gaps);
+    /// What keeps the journal from taking anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.journal.as_ref().and_then(Journal::trouble)
+    }
+
+    /// Keeps events that left a pipeline, which is held meanwhile. Blocks as long as it takes to write a file. What could not
+    /// be kept and nobody else gets is forgotten by the pipeline, so that it goes out when it comes again: then there is
+    /// nothing to hand on.
+    pub(crate) fn keep(&self, events: Vec<Event>, pipeline: &mut Pipeline) -> Option<Arc<Batch>> {
+        let Some(journal) = &self.journal else { return Some(Arc::new(Batch::new(events))) };
+        match journal.append(events) {
+            Ok(batch) => Some(batch),
+            Err(batch) if self.queues.is_empty() => {
+                pipeline.forget(batch.events());
+                None
             }
-            self.hand_over(Arc::new(Batch::new(gaps)), free);
+            Err(batch) => Some(Arc::new(batch)),
         }
     }
 
-    #[cold]
-    fn give_up(&self, batch: &Batch) {
-        if !self.overflowing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(sink = self.name, "the sink does not keep up: events are given up, each loss will be a gap event");
+    /// Hands a batch to every sink that has a queue; waits for room, within bounds. Whether somebody has it now.
+    pub(crate) async fn send(&self, batch: &Arc<Batch>) -> bool {
+        let mut taken = batch.position().is_some() || self.queues.is_empty();
+        for queue in &self.queues {
+            taken |= queue.send(batch).await;
         }
-        self.dropped.increment(batch.events().len() as u64);
-        if let Some(book) = &self.book {
-            book.dropped(batch.events());
-        }
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        for event in batch.events() {
-            if let Some(channel) = event.body.channel() {
-                // One entry an instrument: its address names it well enough while the handle is kept.
-                lost.entry((channel, Arc::as_ptr(&event.instrument) as usize)).or_insert_with(|| (event.instrument.clone(), event.received));
-            }
-        }
+        taken
     }
-
-    fn gaps(&self) -> Vec<Event> {
-        let now = self.clock.wall();
-        let ident = |time: Time| u64::try_from(time.micros()).ok().map(Ident::Number);
-        let lost = std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
-        lost.into_iter()
-            .map(|((channel, _), (instrument, since))| {
-                let gap = Gap { channel, reason: GapReason::Overflow, from: ident(since), to: ident(now) };
-                let mut event = Event::new(instrument, now, None, Body::Gap(Box::new(gap)));
-                event.id = canonical::id(&event);
-                event
-            })
-            .collect()
-    }
-}
-
-impl Drop for Queue {
-    /// The end may come before there was room again.
-    fn drop(&mut self) {
-        self.tell_losses();
-    }
-}
-
-/// Pauses between attempts to write what a sink refused.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-async fn write(
-    name: String,
-    mut sink: Box<dyn Sink>,
-    mut queue: mpsc::UnboundedReceiver<Item>,
-    failed: watch::Sender<Option<SinkError>>,
-    mut counting: Counting,
-) -> SinkEnd {
-    let result = async {
-        loop {
-            let (batch, room) = tokio::select! {
-                biased;
-                Some(answer) = counting.asked() => {
-                    counting.confirm(&mut *sink, answer).await;
-                    continue;
-                }
-                next = queue.recv() => match next {
-                    Some(next) => next,
-                    None => break,
-                },
-            };
-            let mut pause = RETRY.0;
-            while let Err(error) = sink.write(&batch).await {
-                // On the way out there is nobody left to wait for.
-                if !error.is_retryable() || (queue.is_closed() && pause > RETRY.0) {
-                    counting.dropped(batch.events());
-                    return Err(error);
-                }
-                tracing::warn!(sink = name, %error, "cannot write, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
-            }
-            counting.accepted(batch.events());
-            drop(room);
-        }
-        sink.close().await
-    };
-    let result = result.await;
-    match &result {
-        Ok(()) => counting.written(),
-        Err(error) => {
-            failed.send_replace(Some(error.clone()));
-            counting.lost();
-            // What still waits has nowhere to go.
-            queue.close();
-            while let Some((batch, _)) = queue.recv().await {
-                counting.dropped(batch.events());
-            }
-        }
-    }
-    SinkEnd { name, result }
 }
 
 #[cfg(test)]
 mod tests {
-    use exchange_core::Decimal;
     use exchange_core::event::Trade;
     use exchange_core::ledger::{Account, Entry, EventCounts, Share};
+    use exchange_core::{Body, Decimal, Instrument, Time};
     use exchange_sinks::{SinkErrorKind, SinkFuture};
 
     use super::*;
@@ -280,7 +144,7 @@ mod tests {
         for _ in 0..10 {
             let batch = batch();
             passed.count(batch.events());
-            output.send(batch).await;
+            output.send(&batch).await;
             for book in books.iter() {
                 let _ended = book.confirm().await;
             }

@@ -1,7 +1,7 @@
 //! What the tasks of one venue share: its pipeline, the way out, and what is to be seen from outside.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exchange_core::circuit::State;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     meters: Meters,
     /// Something that was missed can be asked for now.
     pub(crate) missed: Notify,
+    /// Something went nowhere: what was known of the polls' last answers is not to be relied on.
+    forgotten: AtomicBool,
 }
 
 /// How a venue is doing.
@@ -137,7 +139,13 @@ impl Shared {
             output,
             meters,
             missed: Notify::new(),
+            forgotten: AtomicBool::new(false),
         }
+    }
+
+    /// What keeps the journal from taking anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.output.trouble()
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -168,7 +176,7 @@ impl Shared {
         if events.is_empty() && skipped.is_none() {
             return;
         }
-        let counts = {
+        let (counts, batch) = {
             let mut pipeline = self.pipeline();
             pipeline.process(events);
             if let Some(skipped) = &skipped {
@@ -177,9 +185,19 @@ impl Shared {
             if pipeline.take_woken() {
                 self.missed.notify_one();
             }
-            pipeline.counts()
+            (pipeline.counts(), self.keep(&mut pipeline, events))
         };
-        self.hand_on(counts, events).await;
+        self.hand_on(counts, batch).await;
+    }
+
+    /// These topics are about to be subscribed to: what was missed of them since an earlier run is told.
+    pub(crate) async fn resume(&self, topics: &[Topic]) {
+        let (counts, batch) = {
+            let mut pipeline = self.pipeline();
+            let mut gaps = pipeline.resume(topics, self.clock.wall());
+            (pipeline.counts(), self.keep(&mut pipeline, &mut gaps))
+        };
+        self.hand_on(counts, batch).await;
     }
 
     /// Waits until what was decoded is among the captures: what a sink has, they have.
@@ -201,14 +219,14 @@ impl Shared {
     /// What was asked for because it was missed has come, or not: as [`Shared::deliver`]. Whether there is no more to ask.
     pub(crate) async fn refilled(&self, channel: Channel, instrument: &Instrument, outcome: Outcome, events: &mut Vec<Event>) -> bool {
         self.captured().await;
-        let counts = {
+        let (counts, batch, is_over) = {
             let mut pipeline = self.pipeline();
             pipeline.refilled((self.clock.now(), self.clock.wall()), channel, instrument, outcome, events);
-            pipeline.counts()
+            self.count_refills(events);
+            let is_over = events.iter().any(|event| matches!(event.body, Body::Refill(_)));
+            (pipeline.counts(), self.keep(&mut pipeline, events), is_over)
         };
-        self.count_refills(events);
-        let is_over = events.iter().any(|event| matches!(event.body, Body::Refill(_)));
-        self.hand_on(counts, events).await;
+        self.hand_on(counts, batch).await;
         is_over
     }
 
@@ -222,13 +240,26 @@ impl Shared {
         }
     }
 
-    async fn hand_on(&self, counts: Counts, events: &mut Vec<Event>) {
+    /// Keeps what left the pipeline, if anything did, while the pipeline is held.
+    fn keep(&self, pipeline: &mut Pipeline, events: &mut Vec<Event>) -> Option<Arc<Batch>> {
+        if events.is_empty() {
+            return None;
+        }
+        let kept = self.output.keep(std::mem::take(events), pipeline);
+        if kept.is_none() {
+            self.forgotten.store(true, Ordering::Relaxed);
+        }
+        kept
+    }
+
+    async fn hand_on(&self, counts: Counts, batch: Option<Arc<Batch>>) {
         self.meters.tell(counts);
-        let Some(last) = events.last() else { return };
+        let Some(batch) = batch else { return };
+        let Some(last) = batch.events().last() else { return };
         let received = last.received;
         // What is fetched later says nothing of how late the venue's news come.
         let live = |event: &Event| event.origin.is_none() && (event.body.is_state() || matches!(event.body, Body::Trade(_) | Body::Book(_)));
-        let lag = events.iter().rev().find_map(|event| event.time.filter(|_| live(event)));
+        let lag = batch.events().iter().rev().find_map(|event| event.time.filter(|_| live(event)));
         {
             let mut health = self.health();
             health.last_event = Some(received);
@@ -238,7 +269,15 @@ impl Shared {
                 health.lag_seconds = Some(seconds);
             }
         }
-        self.output.send(Arc::new(Batch::new(std::mem::take(events)))).await;
+        if !self.output.send(&batch).await {
+            self.pipeline().forget(batch.events());
+            self.forgotten.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something went nowhere since this was asked last.
+    pub(crate) fn take_forgotten(&self) -> bool {
+        self.forgotten.swap(false, Ordering::Relaxed)
     }
 }
 

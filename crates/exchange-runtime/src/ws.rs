@@ -88,6 +88,8 @@ impl Connection {
             if !self.may_connect().await {
                 return;
             }
+            let topics = self.topics.borrow().clone();
+            self.shared.resume(&topics).await;
             let began = Instant::now();
             let end = match self.connect().await {
                 Ok(socket) => {
@@ -264,6 +266,7 @@ impl Connection {
                         break End::Retired;
                     }
                     let wanted = topics.borrow_and_update().clone();
+                    self.shared.resume(&wanted).await;
                     session.want(self.shared.clock.now(), wanted, &mut turn);
                 }
                 message = socket.next() => {

@@ -105,8 +105,8 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Reads `64MiB`.
-fn bytes(text: &str) -> Option<u64> {
+/// Reads a size such as `64MiB`, in bytes.
+pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit {

@@ -32,6 +32,7 @@ mod source;
 mod stdout;
 mod worker;
 
+pub use address::bytes as parse_bytes;
 pub use error::{SinkError, SinkErrorKind};
 pub use file::{FileOptions, FileSink};
 pub use lines::{Lines, Rest};

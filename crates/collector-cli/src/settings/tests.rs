@@ -47,6 +47,7 @@ fn what_nobody_says_has_a_default() {
             pace: Duration::ZERO
         }
     );
+    assert_eq!((settings.spool.sync, settings.spool.max_bytes), (spool::Sync::Every(Duration::from_secs(1)), 16 << 30));
     assert!(!settings.once && !settings.all_events && !settings.fold && !settings.simulate);
     assert!(settings.name.unwrap().starts_with("bybit-"));
 }
@@ -68,6 +69,8 @@ fn what_was_said_is_typed() {
             "name=a-1",
             "listen=off",
             "log=json",
+            "spool.sync=always",
+            "spool.max_size=512MiB",
             "sim.latency=100ms",
             "sim.seed=18446744073709551615",
             "sim.play=a,b",
@@ -82,6 +85,7 @@ fn what_was_said_is_typed() {
     assert_eq!(settings.sinks.len(), 2);
     assert_eq!((settings.capture, settings.name.as_deref(), settings.log), (Some("caps".into()), Some("a-1"), Log::Json));
     assert_eq!(settings.shard, Shard { index: 1, count: 3 });
+    assert_eq!((settings.spool.sync, settings.spool.max_bytes), (spool::Sync::Always, 512 << 20));
     assert_eq!(settings.listen, Listen { address: None, is_default: false });
     assert_eq!((settings.sim.latency, settings.sim.seed, settings.sim.play.len()), (Duration::from_millis(100), u64::MAX, 2));
 }
@@ -119,6 +123,8 @@ fn wrong_values_are_told_what_is_right() {
         ("log=jsn", "unknown format `jsn`: did you mean `json`?"),
         ("name=../x", "`../x` is no name: up to 100 letters, digits, `-`, `_` and `.`"),
         ("state=", "expected a value, found an empty text"),
+        ("spool.sync=often", "`often` is neither `always`, `never` nor a time (such as 1s, 100ms)"),
+        ("spool.max_size=1MiB", "`1MiB` is no size of 16MiB or more (such as 512MiB, 16GiB)"),
         ("sim.symbols=0", "expected a whole number from 1, found `0`"),
         ("sim.rate=fast", "expected events per second, found `fast`"),
     ] {

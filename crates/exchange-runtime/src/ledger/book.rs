@@ -1,7 +1,8 @@
 //! A sink's side of the ledger: what it was told alone, what it wrote, what was given up.
 //!
 //! An accepted event is not a written one: it waits in the sink's own queue. It counts as written when the sink has
-//! confirmed by a flush that another process can read it, and as dropped when the sink fails before that.
+//! confirmed by a flush that another process can read it, and as dropped when the sink fails before that; but what lies
+//! in a journal for the sink is not dropped then, it waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,7 @@ pub(crate) struct Book {
 struct Side {
     told: EventCounts,
     gaps: EventCounts,
+    kept: EventCounts,
     dropped: EventCounts,
     shares: Vec<(Key, Share)>,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Counting {
     book: Option<Arc<Book>>,
     asked: mpsc::UnboundedReceiver<Confirmed>,
     accepted: EventCounts,
+    /// Of these, what an earlier run had left.
+    earlier: EventCounts,
 }
 
 impl Book {
@@ -43,7 +47,7 @@ impl Book {
     pub(crate) fn open(name: Option<String>) -> (Option<Arc<Self>>, Counting) {
         let (ask, asked) = mpsc::unbounded_channel();
         let book = name.map(|name| Arc::new(Self { name, ask, side: Mutex::default() }));
-        (book.clone(), Counting { book, asked, accepted: EventCounts::default() })
+        (book.clone(), Counting { book, asked, accepted: EventCounts::default(), earlier: EventCounts::default() })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -65,6 +69,11 @@ impl Book {
         }
     }
 
+    /// Events that lie in the journal for the sink.
+    pub(crate) fn kept(&self, events: &[Event]) {
+        self.side().kept.count(events);
+    }
+
     /// Events that will not be written.
     pub(crate) fn dropped(&self, events: &[Event]) {
         self.side().dropped.count(events);
@@ -84,6 +93,7 @@ impl Book {
         let told = side.told.take().into_iter().map(|(key, told)| (key, Share { told, ..Share::default() }));
         let mut rows: Vec<(Key, Share)> = told.collect();
         rows.extend(side.gaps.take().into_iter().map(|(key, gaps)| (key, Share { gaps, ..Share::default() })));
+        rows.extend(side.kept.take().into_iter().map(|(key, kept)| (key, Share { kept, ..Share::default() })));
         rows.extend(side.dropped.take().into_iter().map(|(key, dropped)| (key, Share { dropped, ..Share::default() })));
         rows.append(&mut side.shares);
         rows
@@ -106,21 +116,42 @@ impl Counting {
         let _gone = answer.send(());
     }
 
-    /// The sink took these.
-    pub(crate) fn accepted(&mut self, events: &[Event]) {
+    /// The sink took these; `earlier` where an earlier run had left them in the journal.
+    pub(crate) fn accepted(&mut self, events: &[Event], earlier: bool) {
         if self.book.is_some() {
             self.accepted.count(events);
+            if earlier {
+                self.earlier.count(events);
+            }
         }
     }
 
     /// Everything that was accepted can be read.
     pub(crate) fn written(&mut self) {
         self.settle(|written| Share { written, ..Share::default() });
+        if let Some(book) = &self.book {
+            book.side().shares.extend(self.earlier.take().into_iter().map(|(key, resumed)| (key, Share { resumed, ..Share::default() })));
+        }
     }
 
     /// What was accepted and not confirmed may be anywhere.
     pub(crate) fn lost(&mut self) {
         self.settle(|dropped| Share { dropped, ..Share::default() });
+    }
+
+    /// The journal has lost so many events, of which these gaps tell. Of which channel how many were is not known.
+    pub(crate) fn lost_in_journal(&self, gaps: &[Event], events: u64) {
+        let Some(book) = &self.book else { return };
+        book.told(gaps);
+        let mut left = events;
+        for (at, gap) in gaps.iter().enumerate() {
+            let Body::Gap(of) = &gap.body else { continue };
+            let lost = left.div_ceil((gaps.len() - at) as u64);
+            left -= lost;
+            let mut counts = EventCounts::default();
+            counts.count_as(gap, Kind::channel(of.channel));
+            book.side().shares.extend(counts.take().into_iter().map(|(key, _)| (key, Share { lost, ..Share::default() })));
+        }
     }
 
     /// These will not be written.

@@ -157,6 +157,10 @@ impl VenueActor {
                 payload: answer.body.to_vec(),
             });
         }
+        if self.shared.take_forgotten() {
+            // A record that stands there as before may be one that went nowhere.
+            self.schedule.values().filter_map(|scheduled| scheduled.memo.as_ref()).for_each(Memo::forget);
+        }
         let scheduled = key.and_then(|key| self.schedule.get(key));
         let memo = scheduled.and_then(|scheduled| scheduled.memo.as_ref());
         let Some(feed) = self.feeds.get_mut(&request.market) else { return Ok(0) };
