@@ -34,6 +34,11 @@ pub(crate) enum Command {
     /// Captures in, events out, without a network
     #[command(after_help = "Example:\n  collector decode capture.ndjson.zst | jq .type | sort | uniq -c")]
     Decode(DecodeArgs),
+    /// Captures through the whole pipeline into sinks, at their own pace or faster
+    #[command(
+        after_help = "Examples:\n  collector replay captures/ --sink file:./again\n  collector replay captures/*.ndjson.zst --speed 10x --channels trade --symbols 'BTC/*' --sink stdout:"
+    )]
+    Replay(ReplayArgs),
     /// Serve simulated venues over loopback HTTP and WebSocket
     #[command(after_help = "Example:\n  collector sim --exchanges bybit,binance --listen 127.0.0.1:9000 --symbols 100 --rate 20000 --truth truth.ndjson")]
     Sim(SimArgs),
@@ -162,6 +167,50 @@ pub(crate) struct DecodeArgs {
     /// Emit each state whole, from the last known values
     #[arg(long)]
     pub(crate) fold: bool,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ReplayArgs {
+    /// Captures, plain or zstd-compressed, or directories of them [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// As fast as they came (1x), so many times as fast (10x), or as fast as it goes (max)
+    #[arg(long, value_name = "SPEED", default_value = "max")]
+    pub(crate) speed: String,
+    /// Venues, comma separated [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) exchanges: Vec<String>,
+    /// Markets: spot, linear, inverse [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) markets: Vec<String>,
+    /// Unified symbols, `*` allowed: `BTC/*`, `ETH/USDT:USDT` [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) symbols: Vec<String>,
+    /// Event types, as `collector run` has them [default: all]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) channels: Vec<String>,
+    /// Where events go; repeatable: `stdout:`, `file:DIR` [default: `file:./data`]
+    #[arg(long, value_name = "URI")]
+    pub(crate) sink: Vec<String>,
+    /// Pass on unchanged states too
+    #[arg(long)]
+    pub(crate) all_events: bool,
+    /// Emit each state whole, from the last known values
+    #[arg(long)]
+    pub(crate) fold: bool,
+    /// Take every N-th share of the instruments (I from 0) [default: 0/1]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<String>,
+    /// Where the ledger goes [default: `$XDG_STATE_HOME/collector`]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<String>,
+    /// Keep a ledger of this name [default: none]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// Flags of `sim`.
@@ -314,6 +363,24 @@ impl RunArgs {
             .text("--name", &["name"], self.name.as_deref())
             .text("--heartbeat", &["heartbeat"], self.heartbeat.as_deref())
             .text("--listen", &["listen"], self.listen.as_deref())
+    }
+}
+
+impl ReplayArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.config
+            .given()
+            .list("--exchanges", &["exchanges"], &self.exchanges)
+            .list("--markets", &["markets"], &self.markets)
+            .list("--symbols", &["symbols"], &self.symbols)
+            .list("--channels", &["channels"], &self.channels)
+            .list("--sink", &["sinks"], &self.sink)
+            .switch("--all-events", &["all_events"], self.all_events)
+            .switch("--fold", &["fold"], self.fold)
+            .text("--shard", &["shard"], self.shard.as_deref())
+            .text("--state", &["state"], self.state.as_deref())
+            .text("--name", &["name"], self.name.as_deref())
     }
 }
 

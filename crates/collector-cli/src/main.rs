@@ -5,6 +5,7 @@ mod captures;
 mod cmd_audit;
 mod cmd_check;
 mod cmd_completions;
+mod cmd_replay;
 mod cmd_tail;
 mod config;
 mod decode;
@@ -61,6 +62,13 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
             run::run(&settings, &configured(&settings.profiles))
         }
         Command::Decode(args) => decode::run(configured(&profiles), &args.files, args.lenient, args.fold),
+        Command::Replay(args) => {
+            let settings = resolve(&args.given(), Need::Nothing)?;
+            // All of them, where none was named.
+            let venues = configured(if settings.profiles.is_empty() { &profiles } else { &settings.profiles });
+            let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+            cmd_replay::run(args, &settings, &venues, &known)
+        }
         Command::Sim(args) => sim::run(&resolve(&args.given(), Need::Nothing)?),
         Command::Instruments(args) => {
             let settings = resolve(&args.given(), Need::Exchanges)?;

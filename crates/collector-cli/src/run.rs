@@ -77,7 +77,7 @@ fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<
 
 /// Opens the state directory, and claims the collector's name in it, if it has one: two of one name would write the same
 /// ledger. What the venues hold against this machine concerns those without a name, too.
-fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
+pub(crate) fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
     if settings.name.is_none() && settings.simulate {
         // A venue that lives no longer than this process holds nothing against anyone.
         return Ok(None);
@@ -99,7 +99,7 @@ fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
     }
 }
 
-fn chooser(settings: &Settings) -> Option<Chooser> {
+pub(crate) fn chooser(settings: &Settings) -> Option<Chooser> {
     let (symbols, shard) = (settings.symbols.clone(), settings.shard);
     if symbols.is_all() && shard.count == 1 {
         return None;
@@ -232,7 +232,7 @@ async fn warn_of_unmatched(symbols: crate::settings::SymbolFilter, venues: Vec<V
 }
 
 /// The last lines of a run: what became of each venue.
-fn report(settings: &Settings, summary: &Summary, interrupted: bool, sink_failed: bool) -> ExitCode {
+pub(crate) fn report(settings: &Settings, summary: &Summary, interrupted: bool, sink_failed: bool) -> ExitCode {
     let mut failed = sink_failed;
     for (name, venue) in &summary.venues {
         let counts = &venue.counts;

@@ -31,8 +31,12 @@ pub(crate) struct Settings {
     pub(crate) profiles: Vec<Profile>,
     /// The markets.
     pub(crate) markets: Vec<Market>,
+    /// Whether nobody named any.
+    pub(crate) markets_are_default: bool,
     /// The channels.
     pub(crate) channels: Vec<Channel>,
+    /// Whether nobody named any.
+    pub(crate) channels_are_default: bool,
     /// The instruments.
     pub(crate) symbols: SymbolFilter,
     /// How data is to be had; [`Mode::Poll`] with `once`.
@@ -152,6 +156,8 @@ impl Settings {
         let settings = Self {
             symbols: check.symbols(&markets),
             channels: check.words("channels", channel),
+            channels_are_default: check.is_default("channels"),
+            markets_are_default: check.is_default("markets"),
             mode: check.mode(once),
             interval: check.text("interval", pause).unwrap_or_default(),
             once,
@@ -163,7 +169,7 @@ impl Settings {
             sim: check.sim(),
             shard,
             spool: check.spool(),
-            state_is_default: check.node("state").is_none_or(|node| node.origin == Origin::Default),
+            state_is_default: check.is_default("state"),
             state: check.text("state", path).unwrap_or_default(),
             name: name.or_else(|| derived_name(&names, &sinks, shard)),
             heartbeat: check.text("heartbeat", path),
@@ -186,6 +192,11 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn node(&self, key: &str) -> Option<&'a Node> {
         self.tree.get(&key.split('.').collect::<Vec<_>>())
+    }
+
+    /// Whether nobody said anything about a key.
+    fn is_default(&self, key: &str) -> bool {
+        self.node(key).is_none_or(|node| node.origin == Origin::Default)
     }
 
     /// A scalar's text. Numbers may be written without quotes.

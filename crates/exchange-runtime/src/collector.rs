@@ -630,7 +630,7 @@ impl Monitor {
 }
 
 /// The names, in order, each once: two sinks of one name are two.
-fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut distinct: Vec<String> = Vec::new();
     for name in names {
         let numbered = (2..).map(|number| format!("{name} #{number}"));

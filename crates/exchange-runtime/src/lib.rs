@@ -21,6 +21,7 @@ mod losses;
 mod net;
 mod output;
 mod queue;
+mod replay;
 mod shared;
 mod state;
 mod venue;
@@ -33,5 +34,6 @@ pub use collector::{Builder, Chooser, Collector, Digest, Monitor, StartError, Su
 pub use delivery::SinkStatus;
 pub use exchange_spool as spool;
 pub use net::{Failure, FailureKind, HttpAnswer, HttpRequest, Net, Outside, Socket, handshake, websocket_config};
+pub use replay::{Passing, Replay};
 pub use shared::Health;
 pub use state::{StateDir, StateError};
