@@ -56,6 +56,32 @@ fn beyond_its_size_the_oldest_goes_and_each_reader_is_told_of_what_it_has_not_re
     assert_eq!(again.lost[0].batch.position(), of_dead.lost[0].batch.position());
 }
 
+/// Whoever watches sees the loss when it happens, not when a dead sink comes back to read of it.
+#[test]
+fn what_is_lost_is_counted_once_for_each_sink() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let place = tempfile::tempdir().unwrap();
+    let missing = metrics::with_local_recorder(&recorder, || {
+        let spool = Spool::open(place.path(), Options { segment_bytes: 3000, max_bytes: 20_000, ..options() }).unwrap().spool;
+        let (mut fast, mut dead) = (spool.reader("fast").unwrap(), spool.reader("dead").unwrap());
+        for n in 0..100 {
+            append(&spool, n..n + 1);
+            fast.next().unwrap();
+        }
+        assert_eq!(drain(&mut dead).lost.len(), 1);
+        100 - spool.replay(None).count()
+    });
+    let text = recorder.handle().render();
+    for line in [
+        format!(r#"collector_spool_lost_events_total{{sink="dead",cause="dropped"}} {}"#, 3 * missing),
+        format!(r#"collector_spool_lost_batches_total{{sink="dead",cause="dropped"}} {missing}"#),
+        format!(r#"collector_spool_bytes{{spool="{}"}} {}"#, place.path().file_name().unwrap().display(), size(place.path())),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    assert!(!text.contains("cause=\"damaged\"") && !text.contains("sink=\"fast\""), "{text}");
+}
+
 /// A file system in memory, which goes when this does.
 struct Disk(tempfile::TempDir);
 
