@@ -12,7 +12,8 @@ pub struct Position {
     /// Which journal: a number that is drawn when it is made, so that positions in one that was deleted are not taken
     /// for positions in the next.
     pub journal: u64,
-    /// The batch's number in it: 1 for the first, each one more than the one before.
+    /// The batch's number in it: 1 for the first, each one more than the one before, and many more when the journal is
+    /// opened anew.
     pub number: u64,
 }
 
