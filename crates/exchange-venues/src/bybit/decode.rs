@@ -181,7 +181,7 @@ fn ticker(record: Ticker<'_>, kind: Kind, time: Option<Time>, market: Market, ou
         let funding = event::Funding {
             rate,
             next_time,
-            interval_hours: record.fundingIntervalHour.0.as_ref().and_then(count),
+            interval_hours: record.fundingIntervalHour.hours(1),
             predicted_rate: None,
             floor: cap.as_ref().map(Decimal::negated),
             cap,
@@ -341,7 +341,7 @@ fn instrument(record: InstrumentInfo<'_>, market: Market, out: &mut Out<'_>) {
             // `Delivering`, and what the venue may add: listed, but not to be traded.
             _ => Status::Halted,
         },
-        funding_interval_hours: record.fundingInterval.0.filter(|_| kind == Contract::Perpetual).as_ref().and_then(hours),
+        funding_interval_hours: record.fundingInterval.hours(60).filter(|_| kind == Contract::Perpetual),
         option: strike_and_right(&record.symbol).filter(|_| kind == Contract::Option),
     };
     out.describe(market, &record.symbol, None, details);
@@ -413,17 +413,6 @@ fn interval(word: &str, input: &Input<'_>) -> Result<Interval, DecodeError> {
 #[inline]
 fn sequence(u: Option<u64>) -> Option<Ident> {
     u.filter(|u| *u != 0).map(Ident::from)
-}
-
-/// A whole, positive number.
-fn count(number: &Decimal) -> Option<u32> {
-    let number = number.to_rust_decimal()?;
-    u32::try_from(number.mantissa()).ok().filter(|count| number.scale() == 0 && *count > 0)
-}
-
-/// Minutes as hours, where they are whole.
-fn hours(minutes: &Decimal) -> Option<u32> {
-    count(minutes).filter(|minutes| minutes % 60 == 0).map(|minutes| minutes / 60)
 }
 
 #[cfg(test)]
@@ -539,14 +528,5 @@ mod tests {
         assert_eq!(strike_and_right("BTC-26JUN26-100000-C-USDT"), Some((Decimal::from(100_000), Right::Call)));
         assert_eq!(strike_and_right("BTC-26JUN26"), None);
         assert_eq!(strike_and_right("A-B-C-D"), None);
-    }
-
-    #[test]
-    fn only_whole_hours_are_hours() {
-        let hours = |minutes: &str| super::hours(&minutes.parse().unwrap());
-        assert_eq!(
-            [hours("480"), hours("60"), hours("90"), hours("8"), hours("0"), hours("-60"), hours("60.5")],
-            [Some(8), Some(1), None, None, None, None, None]
-        );
     }
 }
