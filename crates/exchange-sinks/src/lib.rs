@@ -38,7 +38,7 @@ pub use file::{FileOptions, FileSink};
 pub use lines::{Lines, Rest};
 pub use null::NullSink;
 #[cfg(feature = "parquet")]
-pub use parquet::{ParquetOptions, ParquetSink};
+pub use parquet::{MergeOptions, Merged, ParquetOptions, ParquetSink, merge};
 pub use registry::SinkUri;
 pub use sink::{Sink, SinkFuture};
 pub use source::{Reading, Since, Source, SourceUri};

@@ -9,6 +9,8 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use bytes::Bytes;
 use exchange_core::event::SCHEMA;
 
+use ::parquet::schema::types::SchemaDescriptor;
+
 use super::covers::Covers;
 use super::rows::{Cells, Rows, Values};
 use super::table::{DECIMAL_BYTES, SCHEMAS, TABLES};
@@ -72,6 +74,13 @@ pub(super) fn describe<W: std::io::Write + Send>(writer: &mut SerializedFileWrit
     for (key, value) in [(SCHEMA_KEY, SCHEMA.to_string()), (TYPE_KEY, kind.to_owned()), (VENUE_KEY, venue.to_owned()), (COVERS_KEY, covers.to_string())] {
         writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
     }
+}
+
+/// How many columns a table's files have, those inside of lists counted one by one.
+pub(super) fn leaves(table: usize) -> Result<usize> {
+    let schemas = SCHEMAS.as_ref().map_err(|error| ParquetError::General(error.clone()))?;
+    let schema = schemas.get(table).ok_or_else(|| ParquetError::General(format!("there is no table {table}")))?;
+    Ok(SchemaDescriptor::new(schema.clone()).num_columns())
 }
 
 /// A file's metadata.

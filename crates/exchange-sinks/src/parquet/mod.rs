@@ -5,6 +5,7 @@
 //! takes the old one's place in one step. Its metadata says up to which batch of which journal it holds everything of its
 //! partition, so that a batch that comes again after a crash gives no row twice, whichever files had been written by then.
 
+mod compact;
 mod covers;
 mod dataset;
 mod encode;
@@ -18,12 +19,15 @@ mod tests;
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use exchange_core::{Batch, Position};
+use exchange_core::{Batch, Position, Time};
 
-use self::dataset::{Dataset, Pace, Safe};
+use self::compact::Merger;
+pub use self::compact::{MergeOptions, Merged, merge};
+use self::dataset::{Dataset, Open, Pace, Safe};
 use self::partition::Owner;
 use self::store::Directory;
 use crate::address::Address;
@@ -31,6 +35,11 @@ use crate::error::SinkError;
 use crate::registry::Target;
 use crate::sink::{Sink, SinkFuture};
 use crate::worker::{RETRY, Threaded};
+
+/// When small files are first merged: not while everything begins.
+const MERGE_FIRST: Duration = Duration::from_mins(1);
+/// And how often after that.
+const MERGE_EVERY: Duration = Duration::from_hours(1);
 
 /// How the files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +50,8 @@ pub struct ParquetOptions {
     pub file_bytes: u64,
     /// The level of zstd's compression.
     pub level: i32,
+    /// Whether small files of days that are over are merged to large ones, an hour after.
+    pub merge: bool,
     /// Whether a file is on the disk before what is in it counts as safe. Without that a crash of the collector loses
     /// nothing, one of the machine may.
     pub sync: bool,
@@ -48,20 +59,22 @@ pub struct ParquetOptions {
 
 impl Default for ParquetOptions {
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), file_bytes: 4 << 20, level: 1, sync: true }
+        Self { every: Duration::from_secs(1), file_bytes: 4 << 20, level: 1, merge: true, sync: true }
     }
 }
 
-/// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&sync=on` behind it.
+/// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&merge=on&sync=on` behind it.
 pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
     let directory = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.into();
     let default = ParquetOptions::default();
     let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
     let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
     let level = address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()).unwrap_or(default.level);
-    let sync = address.take("sync", "`on` or `off`", |text| (text == "on" || text == "off").then_some(text == "on"))?.unwrap_or(default.sync);
+    let switch = |text: &str| (text == "on" || text == "off").then_some(text == "on");
+    let merge = address.take("merge", "switch (`on`, `off`)", switch)?.unwrap_or(default.merge);
+    let sync = address.take("sync", "switch (`on`, `off`)", switch)?.unwrap_or(default.sync);
     address.end()?;
-    Ok(Arc::new(DirectoryTarget { directory, options: ParquetOptions { every, file_bytes, level, sync } }))
+    Ok(Arc::new(DirectoryTarget { directory, options: ParquetOptions { every, file_bytes, level, merge, sync } }))
 }
 
 #[derive(Debug)]
@@ -85,6 +98,8 @@ impl Target for DirectoryTarget {
 pub struct ParquetSink {
     thread: Threaded,
     safe: Safe,
+    /// The merging thread ends when this does.
+    _merging: Option<Sender<()>>,
 }
 
 impl ParquetSink {
@@ -95,8 +110,9 @@ impl ParquetSink {
         let owner = Owner { journal: chance(), level: options.level, file_bytes: usize::try_from(options.file_bytes).unwrap_or(usize::MAX) };
         let mut dataset = Dataset::new(&name, Box::new(store), owner, Pace { every: options.every, asked: Duration::ZERO });
         let safe = dataset.safe.clone();
+        let merging = options.merge.then(|| merge_now_and_then(directory.to_owned(), dataset.open.clone()));
         let thread = Threaded::spawn(&name, RETRY, move |post| dataset.serve(post))?;
-        Ok(Self { thread, safe })
+        Ok(Self { thread, safe, _merging: merging })
     }
 }
 
@@ -122,6 +138,33 @@ impl Sink for ParquetSink {
     fn close(&mut self) -> SinkFuture<'_> {
         self.thread.close()
     }
+}
+
+/// Merges the small files of days that are over, in a thread of its own, until what is given is dropped.
+fn merge_now_and_then(root: PathBuf, open: Open) -> Sender<()> {
+    let (sender, ended) = channel();
+    let merge = move || {
+        let mut wait = MERGE_FIRST;
+        while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            let now = SystemTime::now();
+            let merger = Merger {
+                root: &root,
+                options: MergeOptions::default(),
+                today: Time::EPOCH + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+                now,
+                is_open: &|partition| open.lock().unwrap_or_else(PoisonError::into_inner).contains(partition),
+                goes_on: &|| ended.try_recv() == Err(TryRecvError::Empty),
+            };
+            if let Err(error) = merger.run() {
+                tracing::warn!(%error, "small files are not merged");
+            }
+            wait = MERGE_EVERY;
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("merging".to_owned()).spawn(merge) {
+        tracing::warn!(%error, "small files are not merged");
+    }
+    sender
 }
 
 /// A number that no other run has drawn.

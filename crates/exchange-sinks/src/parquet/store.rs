@@ -12,7 +12,7 @@ use super::encode;
 use crate::error::{SinkError, SinkErrorKind};
 
 /// Files that are not complete have no name that a reader would look for.
-const UNFINISHED: &str = ".unfinished";
+pub(super) const UNFINISHED: &str = ".unfinished";
 /// Who reads holds this lock in common with others, who swaps directories holds it alone.
 const LOCK: &str = ".lock";
 /// A file that is so old has its lock, if somebody still writes it.
