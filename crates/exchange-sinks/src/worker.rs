@@ -149,14 +149,15 @@ impl Threaded {
         if self.closed {
             return Err(SinkError::ended(&self.name));
         }
-        let (sender, answer) = oneshot::channel();
+        let (sender, mut answer) = oneshot::channel();
         if self.commands.send(command(sender)).is_err() {
             return Err(Self::failed(&mut self.trouble, &self.name).await);
         }
         tokio::select! {
             biased;
-            Ok(()) = answer => Ok(()),
-            error = Self::failed(&mut self.trouble, &self.name) => Err(error),
+            Ok(()) = &mut answer => Ok(()),
+            // The thread ends behind its last answer: it may have given it a moment ago.
+            error = Self::failed(&mut self.trouble, &self.name) => answer.try_recv().map_err(|_| error),
         }
     }
 }

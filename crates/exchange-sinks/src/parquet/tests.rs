@@ -1,5 +1,8 @@
 //! What was written is what is read: by the format's own library, as the lines of JSON that the events have.
 
+mod crash;
+mod duckdb;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
