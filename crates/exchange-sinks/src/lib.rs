@@ -13,6 +13,8 @@ mod address;
 mod contract;
 mod error;
 mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod lines;
 #[cfg(feature = "nats")]
 mod nats;

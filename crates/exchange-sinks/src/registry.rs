@@ -47,6 +47,11 @@ const NATS: Option<Read> = Some(crate::nats::target);
 #[cfg(not(feature = "nats"))]
 const NATS: Option<Read> = None;
 
+#[cfg(feature = "kafka")]
+const KAFKA: Option<Read> = Some(crate::kafka::target);
+#[cfg(not(feature = "kafka"))]
+const KAFKA: Option<Read> = None;
+
 /// All kinds of sinks. Each that is not in every build is a cargo feature of the name of its scheme.
 const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["stdout"], shape: "stdout:", read: Some(stdout::target) },
@@ -56,7 +61,7 @@ const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["postgres", "postgresql"], shape: "postgres://HOST/DATABASE", read: None },
     Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: None },
     Scheme { names: &["nats"], shape: "nats://HOST", read: NATS },
-    Scheme { names: &["kafka"], shape: "kafka://HOST", read: None },
+    Scheme { names: &["kafka"], shape: "kafka://HOST", read: KAFKA },
     Scheme { names: &["amqp", "amqps"], shape: "amqp://HOST", read: None },
 ];
 

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange_core::{Batch, Event};
+use exchange_core::Batch;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
@@ -221,7 +221,7 @@ impl<S: Server> Sink for Queue<S> {
 /// `events.trade.bybit.linear.BTCUSDT`. The symbol is the venue's, in which whatever has a meaning in subjects (dots,
 /// wildcards, space) is an underscore; `_all` where a gap concerns all instruments, `_none` where none is known.
 #[cfg(any(feature = "nats", feature = "amqp", test))]
-pub(crate) fn subject(prefix: &str, event: &Event) -> String {
+pub(crate) fn subject(prefix: &str, event: &exchange_core::Event) -> String {
     let instrument = &event.instrument;
     let (kind, market) = (event.body.kind(), instrument.market.as_str());
     let mut subject = String::with_capacity(prefix.len() + kind.len() + instrument.venue.len() + market.len() + instrument.venue_symbol.len() + 8);

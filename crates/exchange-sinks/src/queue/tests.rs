@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use exchange_core::{Body, Instrument, Market, Time};
+use exchange_core::{Body, Event, Instrument, Market, Time};
 
 use super::*;
 use crate::SinkErrorKind;
