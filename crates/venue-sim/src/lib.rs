@@ -23,6 +23,7 @@ mod book;
 mod bybit;
 mod clock;
 mod config;
+mod facts;
 pub mod faults;
 mod hub;
 mod inside;

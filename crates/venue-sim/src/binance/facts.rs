@@ -1,21 +1,15 @@
 //! What Binance's messages mean, as events: built out of the market, by `SCHEMA.md` and the venue's documents.
 
-use exchange_core::event::{
-    Body, Book, BookKind, Candle as CandleBody, Funding, FundingSettled, Level, Liquidation as LiquidationBody, Mark, OpenInterest, Quote, Side, Ticker,
-    Trade as TradeBody,
-};
+use exchange_core::event::{Body, Funding, FundingSettled, Mark, OpenInterest, Quote, Side, Ticker};
 use exchange_core::{Decimal, Event, Interval, Market, Time};
 
 use crate::book::{Changes, Level as Lots};
+use crate::facts::{self, event};
 use crate::market::{Candle, Inst, Liquidation, RATE_SCALE, Trade, time};
 use crate::num::Num;
 
 /// Decimal places of `priceChangePercent`.
 pub(super) const PERCENT: u8 = 3;
-
-fn event(inst: &Inst, wall: Time, at: Option<i64>, body: Body) -> Event {
-    Event::new(inst.handle.clone(), wall, at.map(time), body)
-}
 
 /// A price and its size, absent for an empty side.
 fn best(inst: &Inst, level: Option<Lots>) -> (Option<Decimal>, Option<Decimal>) {
@@ -85,74 +79,28 @@ pub(super) fn interest(inst: &Inst, wall: Time) -> Event {
 
 /// A trade. Single and aggregated trades have their own numbers.
 pub(super) fn trade(inst: &Inst, wall: Time, trade: &Trade, id: u64) -> Event {
-    let body = TradeBody {
-        trade_id: Some(id.into()),
-        price: inst.price(trade.price).decimal(),
-        size: inst.size(trade.size).decimal(),
-        size_base: None,
-        side: Some(trade.side),
-    };
-    event(inst, wall, Some(trade.time), Body::Trade(body))
+    facts::trade(inst, wall, trade, id.into())
 }
 
+/// A liquidation, at the price that was paid in the mean.
 pub(super) fn liquidation(inst: &Inst, wall: Time, order: &Liquidation) -> Event {
-    let body = LiquidationBody {
-        price: inst.price(order.average).decimal(),
-        size: inst.size(order.size).decimal(),
-        size_base: None,
-        side: Some(order.side),
-        trade_id: None,
-    };
-    event(inst, wall, Some(order.time), Body::Liquidation(body))
-}
-
-fn levels(inst: &Inst, levels: &[Lots]) -> Vec<Level> {
-    levels.iter().map(|&(price, size)| Level { price: inst.price(price).decimal(), size: inst.size(size).decimal() }).collect()
+    facts::liquidation(inst, wall, order, order.average)
 }
 
 /// A change of a book. Spot says the first of its numbers, futures the last of the change before.
 pub(super) fn delta(inst: &Inst, wall: Time, at: i64, changes: &Changes) -> Event {
     let previous = if inst.market() == Market::Spot { changes.first_id - 1 } else { changes.previous_id };
-    let body = Book {
-        kind: BookKind::Delta,
-        bids: levels(inst, &changes.bids),
-        asks: levels(inst, &changes.asks),
-        seq: Some(changes.last_id.into()),
-        prev_seq: Some(previous.into()),
-        checksum: None,
-    };
-    event(inst, wall, Some(at), Body::Book(body))
+    facts::delta(inst, wall, at, changes, Some(previous))
 }
 
 /// A book by request: so many levels; without a time on spot.
 pub(super) fn snapshot(inst: &Inst, wall: Time, at: i64, limit: usize) -> Event {
-    let best = |side: &[Lots]| levels(inst, side.get(..limit.min(side.len())).unwrap_or_default());
-    let body = Book {
-        kind: BookKind::Snapshot,
-        bids: best(&inst.book.bids),
-        asks: best(&inst.book.asks),
-        seq: Some(inst.book.last_id.into()),
-        prev_seq: None,
-        checksum: None,
-    };
-    event(inst, wall, (inst.market() != Market::Spot).then_some(at), Body::Book(body))
+    facts::snapshot(inst, wall, (inst.market() != Market::Spot).then_some(at), limit)
 }
 
 /// A candle; `at` is when it was pushed.
 pub(super) fn candle(inst: &Inst, wall: Time, at: Option<i64>, interval: Interval, candle: &Candle, closed: bool) -> Event {
-    let body = CandleBody {
-        interval,
-        open_time: time(candle.start),
-        open: inst.price(candle.open).decimal(),
-        high: inst.price(candle.high).decimal(),
-        low: inst.price(candle.low).decimal(),
-        close: inst.price(candle.close).decimal(),
-        volume: inst.size(candle.volume).decimal(),
-        turnover: (inst.market() != Market::Inverse).then(|| inst.turnover_num(candle.turnover).decimal()),
-        trades: u64::try_from(candle.trades).ok(),
-        closed,
-    };
-    event(inst, wall, at, Body::Candle(body))
+    facts::candle(inst, wall, at, interval, candle, closed, u64::try_from(candle.trades).ok())
 }
 
 /// The venue says whether the buyer was the maker.

@@ -1,19 +1,13 @@
 //! What Bybit's messages mean, as events: built out of the market, by `SCHEMA.md` and the venue's documents.
 
-use exchange_core::event::{
-    Body, Book, BookKind, Candle as CandleBody, Funding, FundingSettled, Ident, Level, Liquidation as LiquidationBody, Mark, OpenInterest, Quote, Ticker,
-    Trade as TradeBody,
-};
+use exchange_core::event::{Body, Funding, FundingSettled, Ident, Mark, OpenInterest, Quote, Ticker};
 use exchange_core::{Decimal, Event, Interval, Market, Time};
 
 use super::{basis, bit, both_sides, trade_id};
 use crate::book::{Changes, Level as Lots};
+use crate::facts::{self, event};
 use crate::market::{Candle, Inst, Liquidation, RATE_SCALE, Trade, time};
 use crate::num::Num;
-
-fn event(inst: &Inst, wall: Time, at: Option<i64>, body: Body) -> Event {
-    Event::new(inst.handle.clone(), wall, at.map(time), body)
-}
 
 /// What a ticker tells of the fields that it carries. Spot's stream leaves the best prices out.
 pub(super) fn ticker(inst: &Inst, wall: Time, at: i64, carried: u32, events: &mut Vec<Event>) {
@@ -75,73 +69,27 @@ pub(super) fn quote(inst: &Inst, wall: Time, at: i64) -> Event {
 }
 
 pub(super) fn trade(inst: &Inst, wall: Time, trade: &Trade) -> Event {
-    let body = TradeBody {
-        trade_id: Some(Ident::parse(&trade_id(inst, trade))),
-        price: inst.price(trade.price).decimal(),
-        size: inst.size(trade.size).decimal(),
-        size_base: None,
-        side: Some(trade.side),
-    };
-    event(inst, wall, Some(trade.time), Body::Trade(body))
+    facts::trade(inst, wall, trade, Ident::parse(&trade_id(inst, trade)))
 }
 
 /// The market knows the side of the forced order, as an event does. (The venue names that of the position.)
 pub(super) fn liquidation(inst: &Inst, wall: Time, order: &Liquidation) -> Event {
-    let body = LiquidationBody {
-        price: inst.price(order.price).decimal(),
-        size: inst.size(order.size).decimal(),
-        size_base: None,
-        side: Some(order.side),
-        trade_id: None,
-    };
-    event(inst, wall, Some(order.time), Body::Liquidation(body))
+    facts::liquidation(inst, wall, order, order.price)
 }
 
-fn levels(inst: &Inst, levels: &[Lots]) -> Vec<Level> {
-    levels.iter().map(|&(price, size)| Level { price: inst.price(price).decimal(), size: inst.size(size).decimal() }).collect()
-}
-
+/// A change of a book; the venue does not say what it follows.
 pub(super) fn delta(inst: &Inst, wall: Time, at: i64, changes: &Changes) -> Event {
-    let body = Book {
-        kind: BookKind::Delta,
-        bids: levels(inst, &changes.bids),
-        asks: levels(inst, &changes.asks),
-        seq: Some(changes.last_id.into()),
-        prev_seq: None,
-        checksum: None,
-    };
-    event(inst, wall, Some(at), Body::Book(body))
+    facts::delta(inst, wall, at, changes, None)
 }
 
 /// The book, so many levels of it.
 pub(super) fn snapshot(inst: &Inst, wall: Time, at: i64, limit: usize) -> Event {
-    let best = |side: &[Lots]| levels(inst, side.get(..limit.min(side.len())).unwrap_or_default());
-    let body = Book {
-        kind: BookKind::Snapshot,
-        bids: best(&inst.book.bids),
-        asks: best(&inst.book.asks),
-        seq: Some(inst.book.last_id.into()),
-        prev_seq: None,
-        checksum: None,
-    };
-    event(inst, wall, Some(at), Body::Book(body))
+    facts::snapshot(inst, wall, Some(at), limit)
 }
 
 /// A candle; `at` is its own time stamp, which only pushes have. The venue does not count trades.
 pub(super) fn candle(inst: &Inst, wall: Time, at: Option<i64>, interval: Interval, candle: &Candle, closed: bool) -> Event {
-    let body = CandleBody {
-        interval,
-        open_time: time(candle.start),
-        open: inst.price(candle.open).decimal(),
-        high: inst.price(candle.high).decimal(),
-        low: inst.price(candle.low).decimal(),
-        close: inst.price(candle.close).decimal(),
-        volume: inst.size(candle.volume).decimal(),
-        turnover: (inst.market() != Market::Inverse).then(|| inst.turnover_num(candle.turnover).decimal()),
-        trades: None,
-        closed,
-    };
-    event(inst, wall, at, Body::Candle(body))
+    facts::candle(inst, wall, at, interval, candle, closed, None)
 }
 
 pub(super) fn settled(inst: &Inst, wall: Time, at: i64) -> Event {
