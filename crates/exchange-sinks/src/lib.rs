@@ -9,6 +9,8 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod address;
+#[cfg(feature = "amqp")]
+mod amqp;
 #[cfg(test)]
 mod contract;
 mod error;

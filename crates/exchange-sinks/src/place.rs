@@ -128,7 +128,7 @@ impl Place {
     ///
     /// # Errors
     /// [`SinkErrorKind::Config`] if there are more.
-    #[cfg_attr(not(any(feature = "amqp", feature = "postgres", feature = "redis")), allow(dead_code, reason = "no sink of this build asks"))]
+    #[cfg_attr(not(any(feature = "postgres", feature = "redis")), allow(dead_code, reason = "no sink of this build asks"))]
     pub(crate) fn only_host(&self, address: &Address) -> Result<&Host, SinkError> {
         match self.hosts.as_slice() {
             [host] => Ok(host),
@@ -142,7 +142,7 @@ const WRONG_HOST: &str = "it lacks a host, or its port is no number up to 65535 
 
 impl Host {
     /// `name:port`, as most clients take it.
-    #[cfg_attr(not(any(feature = "amqp", feature = "kafka", feature = "nats")), allow(dead_code, reason = "no sink of this build asks"))]
+    #[cfg_attr(not(any(feature = "kafka", feature = "nats")), allow(dead_code, reason = "no sink of this build asks"))]
     pub(crate) fn with_port(&self, usual: u16) -> String {
         let port = self.port.unwrap_or(usual);
         if self.name.contains(':') { format!("[{}]:{port}", self.name) } else { format!("{}:{port}", self.name) }

@@ -42,6 +42,10 @@ struct Scheme {
 const PARQUET: Option<Read> = Some(crate::parquet::target);
 #[cfg(not(feature = "parquet"))]
 const PARQUET: Option<Read> = None;
+#[cfg(feature = "amqp")]
+const AMQP: Option<Read> = Some(crate::amqp::target);
+#[cfg(not(feature = "amqp"))]
+const AMQP: Option<Read> = None;
 #[cfg(feature = "nats")]
 const NATS: Option<Read> = Some(crate::nats::target);
 #[cfg(not(feature = "nats"))]
@@ -62,7 +66,7 @@ const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: None },
     Scheme { names: &["nats"], shape: "nats://HOST", read: NATS },
     Scheme { names: &["kafka"], shape: "kafka://HOST", read: KAFKA },
-    Scheme { names: &["amqp", "amqps"], shape: "amqp://HOST", read: None },
+    Scheme { names: &["amqp", "amqps"], shape: "amqp://HOST", read: AMQP },
 ];
 
 /// A sink's address, checked but not opened. It may hold a password, and shows none.

@@ -36,6 +36,7 @@ pub(crate) enum Answer {
     /// The server could not take it now, and why. It is sent again at the next call.
     Later(SinkError),
     /// The server will never take it, and why. It is counted and told, and the others go on.
+    #[cfg_attr(not(any(feature = "kafka", feature = "nats")), allow(dead_code, reason = "RabbitMQ takes whatever there may be"))]
     Refused(String),
 }
 
