@@ -39,6 +39,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  collector replay captures/ --sink file:./again\n  collector replay captures/*.ndjson.zst --speed 10x --channels trade --symbols 'BTC/*' --sink stdout:"
     )]
     Replay(ReplayArgs),
+    /// Captures against the events that were collected from them: what a changed decoder makes different; exit status 1 if anything
+    #[command(
+        after_help = "Examples:\n  collector reparse captures/ --events ./data\n  collector reparse captures/ --events ./data --channels funding --examples 3\n  collector reparse captures/ --events ./data --sink file:./corrected"
+    )]
+    Reparse(ReparseArgs),
     /// Serve simulated venues over loopback HTTP and WebSocket
     #[command(after_help = "Example:\n  collector sim --exchanges bybit,binance --listen 127.0.0.1:9000 --symbols 100 --rate 20000 --truth truth.ndjson")]
     Sim(SimArgs),
@@ -178,6 +183,46 @@ pub(crate) struct ReplayArgs {
     /// As fast as they came (1x), so many times as fast (10x), or as fast as it goes (max)
     #[arg(long, value_name = "SPEED", default_value = "max")]
     pub(crate) speed: String,
+    /// What of the captures.
+    #[command(flatten)]
+    pub(crate) passing: PassingArgs,
+    /// Where the ledger goes [default: `$XDG_STATE_HOME/collector`]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<String>,
+    /// Keep a ledger of this name [default: none]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Flags of `reparse`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ReparseArgs {
+    /// Captures, plain or zstd-compressed, or directories of them [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The events that were collected: a directory, a file, or an address such as `file:DIR`
+    #[arg(long, value_name = "PATH", required = true)]
+    pub(crate) events: String,
+    /// Show so many differences of each venue and channel, as event lines
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) examples: usize,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What of the captures.
+    #[command(flatten)]
+    pub(crate) passing: PassingArgs,
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// What of captures is passed on, and where.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PassingArgs {
     /// Venues, comma separated [default: all]
     #[arg(long, value_name = "LIST")]
     pub(crate) exchanges: Vec<String>,
@@ -187,10 +232,10 @@ pub(crate) struct ReplayArgs {
     /// Unified symbols, `*` allowed: `BTC/*`, `ETH/USDT:USDT` [default: all]
     #[arg(long, value_name = "LIST")]
     pub(crate) symbols: Vec<String>,
-    /// Event types, as `collector run` has them [default: all]
+    /// Event types, as `collector run` has them [default: `replay`: all; `reparse`: those that were collected]
     #[arg(long, value_name = "LIST")]
     pub(crate) channels: Vec<String>,
-    /// Where events go; repeatable: `stdout:`, `file:DIR` [default: `file:./data`]
+    /// Where events go; repeatable: `stdout:`, `file:DIR` [default: `replay`: `file:./data`; `reparse`: nowhere, else what is changed or new]
     #[arg(long, value_name = "URI")]
     pub(crate) sink: Vec<String>,
     /// Pass on unchanged states too
@@ -202,15 +247,6 @@ pub(crate) struct ReplayArgs {
     /// Take every N-th share of the instruments (I from 0) [default: 0/1]
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
-    /// Where the ledger goes [default: `$XDG_STATE_HOME/collector`]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: Option<String>,
-    /// Keep a ledger of this name [default: none]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// The configuration.
-    #[command(flatten)]
-    pub(crate) config: ConfigArgs,
 }
 
 /// Flags of `sim`.
@@ -366,11 +402,9 @@ impl RunArgs {
     }
 }
 
-impl ReplayArgs {
-    /// What these flags say about the configuration.
-    pub(crate) fn given(&self) -> Given {
-        self.config
-            .given()
+impl PassingArgs {
+    fn add_to(&self, given: Given) -> Given {
+        given
             .list("--exchanges", &["exchanges"], &self.exchanges)
             .list("--markets", &["markets"], &self.markets)
             .list("--symbols", &["symbols"], &self.symbols)
@@ -379,8 +413,20 @@ impl ReplayArgs {
             .switch("--all-events", &["all_events"], self.all_events)
             .switch("--fold", &["fold"], self.fold)
             .text("--shard", &["shard"], self.shard.as_deref())
-            .text("--state", &["state"], self.state.as_deref())
-            .text("--name", &["name"], self.name.as_deref())
+    }
+}
+
+impl ReplayArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.passing.add_to(self.config.given()).text("--state", &["state"], self.state.as_deref()).text("--name", &["name"], self.name.as_deref())
+    }
+}
+
+impl ReparseArgs {
+    /// What these flags say about the configuration.
+    pub(crate) fn given(&self) -> Given {
+        self.passing.add_to(self.config.given())
     }
 }
 

@@ -6,9 +6,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use exchange_core::capture::Capture;
 use exchange_sinks::{Lines, Rest};
 
 use crate::run::Usage;
+
+/// Lines that are no captures are named one by one up to this number, then counted.
+const NAMED: u64 = 10;
 
 /// The lines of files, or of standard input without one.
 pub(crate) struct Captures {
@@ -20,6 +24,8 @@ pub(crate) struct Captures {
     at: usize,
     /// Files that end within a block.
     torn: usize,
+    /// Lines that are no captures, or of venues that are not known.
+    strange: u64,
 }
 
 struct Current {
@@ -64,12 +70,37 @@ impl Captures {
             }
         }
         let current = files.is_empty().then(|| Current::new("standard input".into(), Box::new(io::stdin())));
-        Ok(Self { files, current, lines: Vec::new(), at: 0, torn: 0 })
+        Ok(Self { files, current, lines: Vec::new(), at: 0, torn: 0, strange: 0 })
     }
 
     /// How many files ended within a block so far: their writers were killed, or still write.
     pub(crate) fn torn(&self) -> usize {
         self.torn
+    }
+
+    /// How many lines were no captures of known venues so far.
+    pub(crate) fn strange(&self) -> u64 {
+        self.strange
+    }
+
+    /// Reads the next capture of a `known` venue; `false` at the end. Lines that are none are named on standard error, the first
+    /// of them.
+    ///
+    /// # Errors
+    /// As [`Captures::next`].
+    pub(crate) fn next_capture(&mut self, capture: &mut Capture, known: &[String]) -> anyhow::Result<bool> {
+        loop {
+            let Some(line) = self.next()? else { return Ok(false) };
+            let what = match capture.read(line.text) {
+                Ok(()) if known.contains(&capture.venue) => return Ok(true),
+                Ok(()) => format!("{}:{}: `{}` is no venue that is known here ({})", line.file, line.number, capture.venue, known.join(", ")),
+                Err(error) => format!("{}:{}: {error}", line.file, line.number),
+            };
+            self.strange += 1;
+            if self.strange <= NAMED {
+                eprintln!("{what}");
+            }
+        }
     }
 
     /// The next line that is not empty; `None` at the end of the last file.

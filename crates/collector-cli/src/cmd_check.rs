@@ -180,8 +180,8 @@ mod tests {
             format!("{:?}", Settings::resolve(&config, &VENUES, Need::Exchanges).unwrap())
         };
         let again = resolve(&RunArgs::default(), &place.environment(&[]));
-        // Only who said where to listen is not the same any more.
-        assert_eq!(again.replace("is_default: false", "is_default: true"), resolve(&args(), &environment(&[])));
+        // Only who said so is not the same any more.
+        assert_eq!(again.replace("_default: false", "_default: true"), resolve(&args(), &environment(&[])));
     }
 
     #[test]

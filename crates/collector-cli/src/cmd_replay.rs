@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use exchange_core::capture::Capture;
 use exchange_core::pipeline::Wanted;
 use exchange_core::{Channel, Instrument, Market, Time, Venue};
-use exchange_runtime::{Passing, Replay};
+use exchange_runtime::{Chooser, Passing, Replay};
 use exchange_sinks::{SinkError, SinkErrorKind, SinkUri};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -21,8 +21,6 @@ use crate::settings::Settings;
 
 /// Captures that wait to be replayed.
 const QUEUE: usize = 256;
-/// Lines that are no captures are named one by one up to this number, then counted.
-const NAMED: u64 = 10;
 
 /// What becomes of the captures' own times.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,10 +43,20 @@ impl Speed {
 }
 
 /// What was asked for; everything, where nothing was said.
-struct Chosen {
-    channels: Option<Vec<Channel>>,
+pub(crate) struct Chosen {
+    pub(crate) channels: Option<Vec<Channel>>,
     markets: Option<Vec<Market>>,
-    chooser: Option<exchange_runtime::Chooser>,
+    chooser: Option<Chooser>,
+}
+
+impl Chosen {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            channels: (!settings.channels_are_default).then(|| settings.channels.clone()),
+            markets: (!settings.markets_are_default).then(|| settings.markets.clone()),
+            chooser: run::chooser(settings),
+        }
+    }
 }
 
 impl Wanted for Chosen {
@@ -69,15 +77,7 @@ pub(crate) fn run(args: &ReplayArgs, settings: &Settings, venues: &[Venue], know
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let status = runtime.block_on(async {
         let sinks = settings.sinks.iter().map(SinkUri::open).collect::<Result<Vec<_>, _>>().map_err(|error| Usage(error.to_string()))?;
-        let passing = Passing {
-            wanted: Arc::new(Chosen {
-                channels: (!settings.channels_are_default).then(|| settings.channels.clone()),
-                markets: (!settings.markets_are_default).then(|| settings.markets.clone()),
-                chooser: run::chooser(settings),
-            }),
-            all_events: settings.all_events,
-            fold: settings.fold,
-        };
+        let passing = Passing { wanted: Arc::new(Chosen::of(settings)), all_events: settings.all_events, fold: settings.fold };
         let (stop, stopped) = watch::channel(false);
         let mut replay = Replay::new(venues, &passing, sinks, stopped);
         if let Some(state) = state {
@@ -115,7 +115,7 @@ async fn play(settings: &Settings, mut replay: Replay, mut read: Read, speed: Sp
             }
         };
         let Some(capture) = next.filter(|_| !*ended.borrow()) else { break };
-        if let Some(due) = pace.due(capture.received).filter(|due| *due > Instant::now()) {
+        if let Some(due) = pace.due(capture.received, Instant::now()).filter(|due| *due > Instant::now()) {
             failure = replay.pass_on().await.err();
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
@@ -155,9 +155,10 @@ struct Pace {
 }
 
 impl Pace {
-    fn due(&mut self, received: Time) -> Option<Instant> {
+    /// When a capture is due that is read now.
+    fn due(&mut self, received: Time, now: Instant) -> Option<Instant> {
         let Speed::Times(times) = self.speed else { return None };
-        let (first, began) = *self.began.get_or_insert_with(|| (received, Instant::now()));
+        let (first, began) = *self.began.get_or_insert((received, now));
         // A pause of more than centuries is none that anyone waits for.
         let after = Duration::try_from_secs_f64(received.since(first).as_secs_f64() / times).ok()?;
         began.checked_add(after)
@@ -183,33 +184,20 @@ impl Read {
     fn start(mut captures: Captures, known: Vec<String>) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("captures".into()).spawn(move || {
-            let mut told = Told::default();
+            let mut unreadable = 0;
             loop {
-                match captures.next() {
-                    Ok(None) => return told,
+                let mut capture = Capture::default();
+                match captures.next_capture(&mut capture, &known) {
+                    // Nobody may want it any more.
+                    Ok(more) if !more || sender.blocking_send(capture).is_err() => break,
+                    Ok(_) => {}
                     Err(error) => {
-                        told.unreadable += 1;
+                        unreadable += 1;
                         eprintln!("{error:#}");
-                    }
-                    Ok(Some(line)) => {
-                        let mut capture = Capture::default();
-                        let what = match capture.read(line.text) {
-                            Ok(()) if known.contains(&capture.venue) => {
-                                if sender.blocking_send(capture).is_err() {
-                                    return told;
-                                }
-                                continue;
-                            }
-                            Ok(()) => format!("`{}` is no venue that is known here ({})", capture.venue, known.join(", ")),
-                            Err(error) => error.to_string(),
-                        };
-                        told.strange += 1;
-                        if told.strange <= NAMED {
-                            eprintln!("{}:{}: {what}", line.file, line.number);
-                        }
                     }
                 }
             }
+            Told { unreadable, strange: captures.strange() }
         })?;
         Ok(Self { captures: receiver, thread })
     }
@@ -228,15 +216,14 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_pace_is_that_of_the_captures() {
-        let now = Instant::now();
-        let at = |seconds: i64| Time::from_micros(seconds * 1_000_000);
+    #[test]
+    fn the_pace_is_that_of_the_captures() {
+        let (now, at) = (Instant::now(), |seconds: i64| Time::from_micros(seconds * 1_000_000));
         let mut pace = Pace { speed: Speed::Times(10.0), began: None };
-        assert_eq!(pace.due(at(100)), Some(now));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(pace.due(at(400)), Some(now + Duration::from_secs(30)));
-        assert_eq!(pace.due(at(50)), Some(now), "an earlier one is due at once");
-        assert_eq!(Pace { speed: Speed::Max, began: None }.due(at(1)), None);
+        assert_eq!(pace.due(at(100), now), Some(now));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(pace.due(at(400), later), Some(now + Duration::from_secs(30)));
+        assert_eq!(pace.due(at(50), later), Some(now), "an earlier one is due at once");
+        assert_eq!(Pace { speed: Speed::Max, began: None }.due(at(1), now), None);
     }
 }

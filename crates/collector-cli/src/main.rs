@@ -5,6 +5,7 @@ mod captures;
 mod cmd_audit;
 mod cmd_check;
 mod cmd_completions;
+mod cmd_reparse;
 mod cmd_replay;
 mod cmd_tail;
 mod config;
@@ -56,6 +57,7 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
     let resolve = |given: &Given, need: Need| Settings::resolve(&Config::load(&policies, given, &environment), &policies, need);
     // The venues as configured, in the order in which they were asked for.
     let configured = |profiles: &[Profile]| -> Vec<Venue> { profiles.iter().filter_map(|profile| venue(profile.clone())).collect() };
+    let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
     match command {
         Command::Run(args) => {
             let settings = resolve(&args.given(), Need::Exchanges)?;
@@ -66,8 +68,12 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
             let settings = resolve(&args.given(), Need::Nothing)?;
             // All of them, where none was named.
             let venues = configured(if settings.profiles.is_empty() { &profiles } else { &settings.profiles });
-            let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
             cmd_replay::run(args, &settings, &venues, &known)
+        }
+        Command::Reparse(args) => {
+            let settings = resolve(&args.given(), Need::Nothing)?;
+            let venues = configured(if settings.profiles.is_empty() { &profiles } else { &settings.profiles });
+            cmd_reparse::run(args, &settings, &venues, &known)
         }
         Command::Sim(args) => sim::run(&resolve(&args.given(), Need::Nothing)?),
         Command::Instruments(args) => {
