@@ -84,7 +84,9 @@ impl<R: Read> Lines<R> {
         let looked_at = self.text.len();
         self.unpack()?;
         if let Some(end) = self.text.get(looked_at..).and_then(|new| memrchr(b'\n', new)) {
-            lines.extend(self.text.drain(..=looked_at + end));
+            let length = looked_at + end + 1;
+            lines.extend_from_slice(self.text.get(..length).unwrap_or_default());
+            self.text.drain(..length);
         }
         if self.text.len() > LONGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line is longer than {} MiB", LONGEST >> 20)));

@@ -1,6 +1,7 @@
 //! Which events are the same, which became others, and which there are only before or only now.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use exchange_core::event::GapReason;
 use exchange_core::instrument::Status;
@@ -83,6 +84,8 @@ pub(super) struct Comparison {
     span: HashMap<String, (Time, Time)>,
     /// Instruments and types of which a state came.
     states: HashSet<Place>,
+    /// Errors that the captures gave and that were not collected.
+    errors: HashSet<u64>,
     new: HashMap<(Place, Time), VecDeque<New>>,
     kept: usize,
     pub(super) groups: BTreeMap<Group, Counts>,
@@ -102,9 +105,12 @@ pub(super) struct Comparison {
 type Place = u64;
 
 fn place(event: &Event) -> Place {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    hash(&(&*event.instrument.venue, event.instrument.market, &*event.instrument.venue_symbol, event.body.kind()))
+}
+
+fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&*event.instrument.venue, event.instrument.market, &*event.instrument.venue_symbol, event.body.kind()).hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -159,6 +165,9 @@ impl Comparison {
             if self.mark(&event) {
                 continue;
             }
+            if !self.is_told_once(&event) {
+                continue;
+            }
             let first = first.contains(&event.id);
             if self.kept < PAIRED {
                 self.kept += 1;
@@ -176,11 +185,18 @@ impl Comparison {
         Batch::new(news)
     }
 
+    /// Whether an error is another one than before: a run looks at a polled record again only when it has changed.
+    fn is_told_once(&mut self, event: &Event) -> bool {
+        let Body::DecodeError(error) = &event.body else { return true };
+        self.errors.len() >= PAIRED || self.errors.insert(hash(&(place(event), &error.reason, &error.excerpt)))
+    }
+
     /// Takes note of an event that the captures gave. Whether it was collected.
     fn mark(&mut self, event: &Event) -> bool {
         let found = self.ids.mark(event.id);
         if found == Some(true) {
             self.groups.entry(group(event)).or_default().same += 1;
+            self.is_told_once(event);
         }
         found.is_some()
     }
@@ -248,7 +264,7 @@ impl Comparison {
 mod tests {
     use std::sync::Arc;
 
-    use exchange_core::event::{Gap, Mark, Trade};
+    use exchange_core::event::{DecodeFailure, Gap, Mark, Trade};
     use exchange_core::pipeline::Everything;
     use exchange_core::{Channel, Decimal, Instrument, Market};
 
@@ -308,6 +324,16 @@ mod tests {
         let examples = &comparison.examples[&("x".to_owned(), "trade")];
         let shape: Vec<(bool, bool)> = examples.iter().map(|(before, now)| (before.is_some(), now.is_some())).collect();
         assert_eq!(shape, [(true, true), (true, false), (false, true)]);
+    }
+
+    #[test]
+    fn an_error_that_each_poll_repeats_is_one() {
+        let error = |at, reason: &str| event(at, Body::DecodeError(Box::new(DecodeFailure { reason: reason.into(), excerpt: "x".into() })));
+        let now = || vec![error(1, "bad"), error(2, "bad"), error(3, "worse"), error(4, "bad"), error(5, "worse")];
+        let (comparison, counts, _) = compare(vec![error(1, "bad"), error(3, "worse")], now());
+        assert!(!comparison.differs(), "{counts:?}");
+        let (_, counts, _) = compare(vec![error(1, "bad")], now());
+        assert_eq!(counts["decode_error"], Counts { same: 1, new: 1, ..Counts::default() });
     }
 
     #[test]
