@@ -88,7 +88,7 @@ fn metrics_are_prometheus_and_complete() {
     let place = Place::new();
     let sim = Sim::faulty(market(6, 1000.0), "[[fault]]\naction = \"status\"\nstatus = 500\npath = \"/v5/market/tickers\"\nafter = 1\ncount = 1");
     let mut command = place.collector(
-        "run --exchanges binance,bybit --channels ticker,mark,funding,open_interest,trade,book --interval 500ms --sink file:out --listen 127.0.0.1:0",
+        "run --exchanges binance,bybit --channels ticker,mark,funding,open_interest,trade,book --interval 500ms --sink file:out --sink null: --listen 127.0.0.1:0",
     );
     let run = Running::start(command.args(sim.options()), Stdout::Collect);
     eventually("something of everything", || {

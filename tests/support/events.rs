@@ -32,9 +32,10 @@ impl Events {
         Self(files(directory).iter().map(|path| text(path)).collect())
     }
 
-    /// All files of a sink whose process may have been killed: what is whole of them.
+    /// All files of a sink whose process may have been killed: a file ends with the last whole line that can be read.
     pub(crate) fn of_killed(directory: &Path) -> Self {
-        Self(files(directory).iter().map(|path| whole_lines(path)).collect())
+        let paths = if directory.is_dir() { files(directory) } else { Vec::new() };
+        Self(paths.iter().map(|path| whole_lines(path)).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -123,6 +124,16 @@ impl<'a> Line<'a> {
         serde_json::from_str(self.0).unwrap_or_else(|error| panic!("{error}: {}", self.0))
     }
 
+    /// Its line.
+    pub(crate) fn text(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether its id is the same wherever the fact is seen: it came with a time or a sequence number of its own, or happened.
+    pub(crate) fn is_known_by_id(self) -> bool {
+        !self.fact().1
+    }
+
     /// What makes it the same fact in two places: its id, but for a state that came with neither a time nor a sequence
     /// number of its own. Such an id covers when it arrived, so it is known by its content, and by how often it came.
     pub(crate) fn fact(self) -> (String, bool) {
@@ -143,6 +154,18 @@ pub(crate) fn text(path: &Path) -> String {
     let read = if compressed { zstd::Decoder::new(file).unwrap().read_to_string(&mut text) } else { file.read_to_string(&mut text) };
     read.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text
+}
+
+/// The lines of a compressed file that may lack its end, up to the last whole one.
+fn whole_lines(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let mut decoder = zstd::Decoder::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = decoder.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
+    String::from_utf8(bytes).unwrap()
 }
 
 /// Both lots hold the same facts of these types: none is lost, none invented.

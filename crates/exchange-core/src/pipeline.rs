@@ -373,8 +373,9 @@ impl Pipeline {
         }
     }
 
-    /// The streams of these topics are served: what was missed of them before can be asked for.
-    pub fn served(&mut self, topics: &[Topic]) {
+    /// The streams of these topics are served from `now` on: what was missed of them before can be asked for. Whether one
+    /// of them is new to a checkpoint.
+    pub fn served(&mut self, topics: &[Topic], now: Time) -> bool {
         for (channel, instrument) in &self.holes {
             let of = |topic: &Topic| {
                 let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| same(own, instrument));
@@ -385,6 +386,21 @@ impl Pipeline {
                 self.woken |= asked.and_then(|asked| asked.track(*channel)).is_some_and(Track::served);
             }
         }
+        // What is quiet is collected as well.
+        let mut new = false;
+        for topic in topics {
+            let all = || Arc::new(Instrument::named(&self.venue, topic.market, "*", None));
+            let instrument = topic.instrument.clone().unwrap_or_else(all);
+            if !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
+                self.ask(&instrument);
+            }
+            if let Some(asked) = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol) {
+                for channel in &topic.channels {
+                    new |= asked.heard.begin(*channel, now);
+                }
+            }
+        }
+        new
     }
 
     /// Whether a hole can be asked for that could not when this was asked last.

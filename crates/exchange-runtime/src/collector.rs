@@ -11,7 +11,7 @@ use exchange_core::pipeline::{Counts, Wanted};
 use exchange_core::{Body, Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
 use exchange_sinks::{Sink, SinkError};
 use exchange_spool::Spool;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -365,7 +365,8 @@ impl Builder {
         let mut pipelines: Vec<(String, Pipeline)> = self.venues.iter().zip(&options).map(pipeline).collect();
         let (lasting_names, queued_names) = names.split_at_checked(lasting.len()).unwrap_or_default();
         let (until, ending) = watch::channel(Until::Stopped);
-        let start = Start { failed: &failed, until: ending, has_ledger: ledger.is_some(), clock: outside.clock, seed: outside.seed };
+        let soon = Arc::new(Notify::new());
+        let start = Start { soon: soon.clone(), failed: &failed, until: ending, has_ledger: ledger.is_some(), clock: outside.clock, seed: outside.seed };
         let deliveries = match &journal {
             None => Deliveries::default(),
             Some((opened, path)) => {
@@ -388,7 +389,7 @@ impl Builder {
         }
         let weak = || venues.iter().map(Arc::downgrade).collect();
         let keeper = ledger.map(|writer| Keeper::start(writer, weak(), books, ledger::EVERY, outside.clock));
-        let checkpoints = journal.map(|(opened, _)| tokio::spawn(journal::keep_checkpoints(opened.spool, weak())));
+        let checkpoints = journal.map(|(opened, _)| tokio::spawn(journal::keep_checkpoints(opened.spool, weak(), soon)));
         let watchdog = tokio::spawn(watchdog::watch(weak()));
         let statuses = deliveries.statuses;
         Ok(Collector { venues, actors, sinks, stop, writer, sink_failed, watchdog, keeper, checkpoints, until, statuses, _state: self.state })

@@ -11,7 +11,7 @@ use exchange_core::circuit::BackOff;
 use exchange_core::{Batch, Position};
 use exchange_sinks::{Sink, SinkError};
 use exchange_spool::{Read, Reader, Spool, SpoolError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -81,6 +81,7 @@ pub(crate) struct Start<'a> {
     pub(crate) failed: &'a watch::Sender<Option<SinkError>>,
     pub(crate) until: watch::Receiver<Until>,
     pub(crate) has_ledger: bool,
+    pub(crate) soon: Arc<Notify>,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
 }
@@ -114,7 +115,7 @@ impl Start<'_> {
             let delivery = Delivery { name: name.clone(), sink, reader, before, counting, working: working.clone(), status, until: self.until.clone(), seed };
             deliveries.tasks.push(tokio::spawn(delivery.run()));
         }
-        deliveries.journal = Some(Journal::new(spool.clone(), names, deliveries.books.clone(), self.clock));
+        deliveries.journal = Some(Journal::new(spool.clone(), names, deliveries.books.clone(), self.soon, self.clock));
         Ok(deliveries)
     }
 }

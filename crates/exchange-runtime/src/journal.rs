@@ -10,6 +10,7 @@ use std::time::Duration;
 use exchange_core::{Batch, Event, Pipeline, Position};
 use exchange_spool::{Read, Refused, Spool};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::ledger::Book;
@@ -20,6 +21,8 @@ use crate::shared::Shared;
 pub(crate) const PART: &str = "spool";
 /// How often is asked whether it is time for a checkpoint.
 const LOOK: Duration = Duration::from_secs(1);
+/// No two are written closer together.
+const APART: Duration = Duration::from_millis(250);
 /// Raised when an older program would misread a checkpoint.
 const VERSION: u32 = 1;
 /// So much that lies behind the last checkpoint is read at the start; more, and a new one is made at once. Runs that all
@@ -32,6 +35,7 @@ pub(crate) struct Journal {
     books: Vec<Arc<Book>>,
     losses: Losses,
     dropped: Vec<metrics::Counter>,
+    soon: Arc<Notify>,
     /// Why nothing can be appended.
     trouble: Mutex<Option<String>>,
     clock: Clock,
@@ -39,9 +43,13 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// For the sinks of these names; `books` are those that have one.
-    pub(crate) fn new(spool: Spool, names: &[String], books: Vec<Arc<Book>>, clock: Clock) -> Self {
+    pub(crate) fn new(spool: Spool, names: &[String], books: Vec<Arc<Book>>, soon: Arc<Notify>, clock: Clock) -> Self {
         let counter = |name: &String| metrics::counter!("collector_events_dropped_total", "sink" => name.clone());
-        Self { spool, books, losses: Losses::default(), dropped: names.iter().map(counter).collect(), trouble: Mutex::default(), clock }
+        Self { spool, books, losses: Losses::default(), dropped: names.iter().map(counter).collect(), soon, trouble: Mutex::default(), clock }
+    }
+
+    pub(crate) fn checkpoint_soon(&self) {
+        self.soon.notify_one();
     }
 
     /// Why nothing is appended at the moment.
@@ -200,11 +208,14 @@ pub(crate) fn restore(spool: &Spool, checkpoint: Option<&(Position, Vec<u8>)>, p
     }
 }
 
-/// Writes a checkpoint whenever it is time for one, until it is aborted.
-pub(crate) async fn keep_checkpoints(spool: Spool, venues: Vec<Weak<Shared>>) {
+/// Writes a checkpoint whenever it is time for one, or shall be `soon`, until it is aborted.
+pub(crate) async fn keep_checkpoints(spool: Spool, venues: Vec<Weak<Shared>>, soon: Arc<Notify>) {
     loop {
-        tokio::time::sleep(LOOK).await;
-        if !spool.wants_checkpoint() {
+        let now = tokio::select! {
+            () = soon.notified() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        if !now && !spool.wants_checkpoint() {
             continue;
         }
         let (spool, venues) = (spool.clone(), venues.clone());
@@ -223,6 +234,8 @@ pub(crate) async fn keep_checkpoints(spool: Spool, venues: Vec<Weak<Shared>>) {
             Ok(Err(error)) => tracing::warn!(%error, "cannot write a checkpoint, trying again"),
             Err(error) => tracing::error!(%error, "a checkpoint failed"),
         }
+        // Connections are served one after another.
+        tokio::time::sleep(APART).await;
     }
 }
 

@@ -58,6 +58,13 @@ impl Output {
         Self { journal, ..self }
     }
 
+    /// The next run shall know what is new, even if this one ends soon.
+    pub(crate) fn checkpoint_soon(&self) {
+        if let Some(journal) = &self.journal {
+            journal.checkpoint_soon();
+        }
+    }
+
     /// What keeps the journal from taking anything.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.journal.as_ref().and_then(Journal::trouble)

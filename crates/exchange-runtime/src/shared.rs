@@ -210,7 +210,9 @@ impl Shared {
     /// The streams of these topics are served: what was missed of them before can be asked for.
     pub(crate) fn served(&self, topics: &[Topic]) {
         let mut pipeline = self.pipeline();
-        pipeline.served(topics);
+        if pipeline.served(topics, self.clock.wall()) {
+            self.output.checkpoint_soon();
+        }
         if pipeline.take_woken() {
             self.missed.notify_one();
         }

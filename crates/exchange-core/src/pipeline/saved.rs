@@ -21,7 +21,7 @@ use crate::time::Time;
 /// Raised when an older program would misread it.
 const VERSION: u32 = 1;
 
-/// When each channel of an instrument was heard last.
+/// When each channel of an instrument was heard last, or was begun to be listened to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Heard {
     at: [Time; CHANNELS],
@@ -38,6 +38,16 @@ impl Heard {
         if self.owed >> at & 1 == 0 {
             self.at[at] = received;
         }
+    }
+
+    /// It is listened to from now on. Whether that is news.
+    pub(super) fn begin(&mut self, channel: Channel, now: Time) -> bool {
+        let at = &mut self.at[channel.index()];
+        let new = *at == Time::EPOCH;
+        if new {
+            *at = now;
+        }
+        new
     }
 
     /// What was heard before now was before a restart.

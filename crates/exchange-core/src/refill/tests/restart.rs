@@ -105,6 +105,20 @@ fn one_stream_of_all_has_one_gap_from_what_came_last() {
 }
 
 #[test]
+fn what_was_quiet_has_a_gap_as_well() {
+    let mut rig = Rig::new(&[NEWEST]);
+    rig.now = at(20);
+    let topic = |instrument| Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels: vec![Channel::Trade], instrument, stream: 0 };
+    assert!(rig.pipeline.served(&[topic(Some(instrument("A")))], at(20)), "a checkpoint does not know it yet");
+    assert!(!rig.pipeline.served(&[topic(Some(instrument("A")))], at(30)));
+    assert!(rig.pipeline.served(&[topic(None)], at(40)));
+    let checkpoint = rig.checkpoint();
+    let mut rig = rig.restarted(Some(&checkpoint), 60, &[NEWEST]);
+    assert!(matches!(&rig.resume(Some(instrument("A")))[..], [(_, name, Some(20))] if name == "A"));
+    assert!(matches!(&rig.resume(None)[..], [(_, name, Some(40))] if name == "*"));
+}
+
+#[test]
 fn who_begins_anew_has_no_gap() {
     let mut rig = Rig::new(&[NEWEST]);
     rig.trades(1..=3);
