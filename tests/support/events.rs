@@ -103,10 +103,6 @@ impl<'a> Line<'a> {
         rest.split([end, '}']).next()
     }
 
-    pub(crate) fn text(self) -> &'a str {
-        self.0
-    }
-
     pub(crate) fn kind(self) -> &'a str {
         self.after("{\"type\":\"", '"').unwrap()
     }
@@ -157,7 +153,7 @@ pub(crate) fn text(path: &Path) -> String {
 }
 
 /// The lines of a compressed file that may lack its end, up to the last whole one.
-fn whole_lines(path: &Path) -> String {
+pub(crate) fn whole_lines(path: &Path) -> String {
     let mut bytes = Vec::new();
     let mut decoder = zstd::Decoder::new(std::fs::File::open(path).unwrap()).unwrap();
     let mut buffer = vec![0; 1 << 16];
@@ -208,16 +204,4 @@ pub(crate) fn assert_decoded(seen: &Events, decoded: &Events, types: &[&str]) {
 /// The first of them, for people.
 fn shown<'a>(lines: impl Iterator<Item = Line<'a>>) -> String {
     lines.take(5).flat_map(|line| ["\n  ", line.0]).collect()
-}
-
-/// The whole lines of a compressed file that may lack its end.
-pub(crate) fn whole_lines(path: &Path) -> String {
-    let mut text = Vec::new();
-    let mut decoder = zstd::Decoder::new(std::fs::File::open(path).unwrap()).unwrap();
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = decoder.read(&mut buffer) {
-        text.extend_from_slice(&buffer[..count]);
-    }
-    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1));
-    String::from_utf8(text).unwrap()
 }
