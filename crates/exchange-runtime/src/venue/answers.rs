@@ -40,7 +40,9 @@ impl VenueActor {
         let outcome = match result {
             Ok(answer) => {
                 self.measure(&request, &answer);
-                let decoded = self.decode(&request, &answer, key.as_deref().filter(|_| !page), &mut turn);
+                let received = self.shared.clock.wall();
+                let decoded = self.decode(&request, &answer, received, key.as_deref().filter(|_| !page), &mut turn);
+                self.capture(&request, &answer, received, &purpose, &turn.events);
                 decoded.map(|records| skipped = records)
             }
             Err(failure) if failure.kind == FailureKind::Timeout => {
@@ -142,21 +144,28 @@ impl VenueActor {
         }
     }
 
-    /// Decodes an answer; how many of its records were passed over.
-    fn decode(&mut self, request: &Request, answer: &Answer, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
-        let received = self.shared.clock.wall();
-        if let Some(tap) = &self.shared.tap {
-            tap.take(Capture {
-                received,
-                venue: self.shared.name().to_owned(),
-                market: Some(request.market),
-                conn: None,
-                source: format!("{} {}", request.method.as_str(), answer.url),
-                request: request.body.clone(),
-                status: Some(answer.status),
-                payload: answer.body.to_vec(),
-            });
+    /// Hands an answer to the captures. One to a question whose events go nowhere is none: what the captures decode to is what
+    /// went out.
+    fn capture(&self, request: &Request, answer: &Answer, received: Time, purpose: &Purpose, events: &[Event]) {
+        let Some(tap) = &self.shared.tap else { return };
+        let question = matches!(purpose, Purpose::Ask(_, _, Class::Backfill, _));
+        if question && !events.iter().any(|event| matches!(event.body, Body::DecodeError(_))) {
+            return;
         }
+        tap.take(Capture {
+            received,
+            venue: self.shared.name().to_owned(),
+            market: Some(request.market),
+            conn: None,
+            source: format!("{} {}", request.method.as_str(), answer.url),
+            request: request.body.clone(),
+            status: Some(answer.status),
+            payload: answer.body.to_vec(),
+        });
+    }
+
+    /// Decodes an answer; how many of its records were passed over.
+    fn decode(&mut self, request: &Request, answer: &Answer, received: Time, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
         if self.shared.take_forgotten() {
             // A record that stands there as before may be one that went nowhere.
             self.schedule.values().filter_map(|scheduled| scheduled.memo.as_ref()).for_each(Memo::forget);
