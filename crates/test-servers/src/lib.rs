@@ -21,6 +21,7 @@ mod proxy;
 mod python;
 mod rabbitmq;
 mod redis;
+mod s3;
 mod server;
 
 pub use nats::nats;
@@ -29,6 +30,7 @@ pub use proxy::Proxy;
 pub use python::{Python, python};
 pub use rabbitmq::rabbitmq;
 pub use redis::{redis, redis_with};
+pub use s3::s3;
 pub use server::Server;
 
 use std::net::{Ipv4Addr, TcpListener};

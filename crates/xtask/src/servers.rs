@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Debian's packages, each with something that it brings: a program, a file or a module of Python.
-const PACKAGES: [(&str, Brings); 6] = [
+const PACKAGES: [(&str, Brings); 7] = [
+    // Kafka's client is compiled by it.
+    ("make", Brings::Program("make")),
     ("redis-server", Brings::Program("redis-server")),
     ("nats-server", Brings::Program("nats-server")),
     // Debian keeps its programs, several versions side by side, outside of the search path.

@@ -214,7 +214,9 @@ impl Merger<'_> {
 
     fn write(&self, path: &Path, table: usize, venue: &str, sources: &[Source]) -> ParquetResult<()> {
         let mut covers = Covers::default();
-        sources.iter().for_each(|source| covers.add(&source.covers));
+        for source in sources {
+            covers.add(&source.covers);
+        }
         let mut writer = encode::writer(io::BufWriter::new(File::create(path)?), table, self.options.level)?;
         let groups: Vec<(&Source, usize)> = sources.iter().flat_map(|source| (0..source.reader.num_row_groups()).map(move |group| (source, group))).collect();
         let mut rows = 0;
@@ -295,7 +297,7 @@ fn folders(path: &Path, beginning: &str) -> Vec<String> {
 
 fn free_name(names: &[Listed], made: &[String]) -> String {
     let taken = |name: &String| made.contains(name) || names.iter().any(|(known, _, _)| known == name);
-    (0_u64..).map(|number| format!("{MERGED}{number:06}{SUFFIX}")).find(|name| !taken(name)).unwrap_or_default()
+    (0..u64::MAX).map(|number| format!("{MERGED}{number:06}{SUFFIX}")).find(|name| !taken(name)).unwrap_or_default()
 }
 
 fn remove(aside: &PathBuf) -> Result<(), SinkError> {

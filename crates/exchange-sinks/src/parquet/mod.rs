@@ -12,6 +12,8 @@ mod encode;
 mod fill;
 mod partition;
 mod rows;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
 mod table;
 #[cfg(test)]
@@ -29,7 +31,7 @@ use self::compact::Merger;
 pub use self::compact::{MergeOptions, Merged, merge};
 use self::dataset::{Dataset, Open, Pace, Safe};
 use self::partition::Owner;
-use self::store::Directory;
+use self::store::{Directory, Store};
 use crate::address::Address;
 use crate::error::SinkError;
 use crate::registry::Target;
@@ -63,18 +65,38 @@ impl Default for ParquetOptions {
     }
 }
 
-/// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&merge=on&sync=on` behind it.
+/// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&merge=on&sync=on` behind it, and `parquet:s3://BUCKET/PREFIX`.
 pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
-    let directory = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.into();
+    let path = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.to_owned();
+    if let Some(place) = path.strip_prefix("s3://") {
+        return bucket(place, address);
+    }
+    if path.contains("://") {
+        return Err(address.wrong("it is no directory, and no other object store than `s3://` is known"));
+    }
     let default = ParquetOptions::default();
     let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
     let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
-    let level = address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()).unwrap_or(default.level);
+    let level = level(&mut address)?.unwrap_or(default.level);
     let switch = |text: &str| (text == "on" || text == "off").then_some(text == "on");
     let merge = address.take("merge", "switch (`on`, `off`)", switch)?.unwrap_or(default.merge);
     let sync = address.take("sync", "switch (`on`, `off`)", switch)?.unwrap_or(default.sync);
     address.end()?;
-    Ok(Arc::new(DirectoryTarget { directory, options: ParquetOptions { every, file_bytes, level, merge, sync } }))
+    Ok(Arc::new(DirectoryTarget { directory: path.into(), options: ParquetOptions { every, file_bytes, level, merge, sync } }))
+}
+
+fn level(address: &mut Address) -> Result<Option<i32>, SinkError> {
+    Ok(address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()))
+}
+
+#[cfg(feature = "s3")]
+fn bucket(place: &str, address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    s3::target(place, address)
+}
+
+#[cfg(not(feature = "s3"))]
+fn bucket(_: &str, address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    Err(address.wrong("this build has no object stores: `cargo build --release --features s3` brings them"))
 }
 
 #[derive(Debug)]
@@ -107,11 +129,16 @@ impl ParquetSink {
     pub fn open(directory: &Path, options: ParquetOptions) -> Result<Self, SinkError> {
         let name = format!("parquet:{}", directory.display());
         let store = Directory::open(directory, options.sync)?;
+        let merging = options.merge.then_some(directory);
+        Self::start(&name, Box::new(store), options, Pace { every: options.every, asked: Duration::ZERO }, merging)
+    }
+
+    fn start(name: &str, store: Box<dyn Store>, options: ParquetOptions, pace: Pace, merging: Option<&Path>) -> Result<Self, SinkError> {
         let owner = Owner { journal: chance(), level: options.level, file_bytes: usize::try_from(options.file_bytes).unwrap_or(usize::MAX) };
-        let mut dataset = Dataset::new(&name, Box::new(store), owner, Pace { every: options.every, asked: Duration::ZERO });
+        let mut dataset = Dataset::new(name, store, owner, pace);
         let safe = dataset.safe.clone();
-        let merging = options.merge.then(|| merge_now_and_then(directory.to_owned(), dataset.open.clone()));
-        let thread = Threaded::spawn(&name, RETRY, move |post| dataset.serve(post))?;
+        let merging = merging.map(|directory| merge_now_and_then(directory.to_owned(), dataset.open.clone()));
+        let thread = Threaded::spawn(name, RETRY, move |post| dataset.serve(post))?;
         Ok(Self { thread, safe, _merging: merging })
     }
 }

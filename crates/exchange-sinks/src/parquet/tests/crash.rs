@@ -122,7 +122,7 @@ fn a_full_disk_loses_nothing() {
         assert!(error.is_retryable(), "{error}");
         assert!(error.to_string().ends_with("No space left on device"), "{error}");
         let during = lines(&data);
-        assert_eq!(sorted(&during), sorted(&String::from_utf8(delivered(1).lines().to_vec()).unwrap()), "what was there is whole");
+        assert_eq!(sorted(&during), sorted(std::str::from_utf8(delivered(1).lines()).unwrap()), "what was there is whole");
         fs::remove_file(&ballast).unwrap();
         while sink.flush().await.is_err() {
             tokio::task::yield_now().await;
