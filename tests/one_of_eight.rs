@@ -4,20 +4,15 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use exchange_core::capture::{Capture, CaptureSource};
-use exchange_core::{Channel, Market, Mode, Offline, Venue, Want};
-use support::{Events, Line, Place, Running, Sim, Stdout, assert_same, captures, metric, venues};
+use support::{Events, Place, Played, Running, Sim, Stdout, TYPES, assert_same, metric, venues};
 use venue_sim::Config;
 
 const ALL: [&str; 8] = ["binance", "bybit", "deribit", "gate", "hyperliquid", "kucoin", "mexc", "okx"];
 /// They have a market; the others are played.
 const SEEDED: [&str; 2] = ["binance", "bybit"];
-/// What streams and answers say of the present.
-const TYPES: [&str; 8] = ["ticker", "quote", "mark", "funding", "open_interest", "trade", "book", "liquidation"];
 /// A venue is back within so long of its recovery.
 const BACK: Duration = Duration::from_secs(30);
 
@@ -109,81 +104,6 @@ impl Watch {
     }
 }
 
-/// What makes an event the same fact, whatever else is known of its instrument, and whether it counts how often it comes.
-fn fact(line: Line<'_>) -> (String, bool) {
-    let (fact, counted) = line.fact();
-    let Some(at) = fact.find("\"symbol\":\"") else { return (fact, counted) };
-    let rest = fact[at..].split_once("\",").map_or("", |(_, rest)| rest);
-    (format!("{}{rest}", &fact[..at]), counted)
-}
-
-/// The facts of a venue, how often each came, and a line of each.
-fn facts<'a>(events: &'a Events, venue: &str) -> HashMap<String, (usize, Line<'a>)> {
-    let own = format!("\"venue\":\"{venue}\"");
-    let mut facts = HashMap::new();
-    for line in events.of(&TYPES).filter(|line| line.text().contains(&own) && !line.text().contains("\"market\":\"option\"")) {
-        let (fact, counted) = fact(line);
-        let known = facts.entry(fact).or_insert((0, line));
-        known.0 = if counted { known.0 + 1 } else { 1 };
-    }
-    facts
-}
-
-/// A played venue: its file, and what only such answers say as are asked for to know whether a stream is well.
-struct Played {
-    name: String,
-    file: PathBuf,
-    asked: HashSet<String>,
-}
-
-impl Played {
-    fn prepare(place: &Place, venue: &Venue) -> Self {
-        let (name, captures) = (&venue.profile.name, captures(venue));
-        let file = place.path(&format!("{name}.ndjson"));
-        std::fs::write(&file, support::lines(&captures)).unwrap();
-        let decoded = Running::start(place.collector("decode --lenient").arg(&file), Stdout::Collect).finish().ok().stdout;
-        std::fs::write(place.path(&format!("{name}.events.ndjson")), &decoded).unwrap();
-        // What is not asked for again and again is asked for when a stream says too little.
-        let mut offline = Offline::new([venue.clone()]);
-        for capture in &captures {
-            offline.capture(capture, &mut Vec::new());
-        }
-        let channels: Vec<Channel> = TYPES.into_iter().filter_map(Channel::parse).collect();
-        let planned = |market: Market| {
-            let instruments = venue.catalog.list(market);
-            let want = Want { market, channels: &channels, mode: Mode::Auto, fallback: false, instruments: &instruments };
-            venue.exchange.plan(&venue.profile, &want).polls.into_iter().map(move |poll| (market, poll.request.endpoint))
-        };
-        let planned: HashSet<(Market, String)> = venue.profile.markets.keys().copied().flat_map(planned).collect();
-        let is_question = |capture: &Capture| match (capture.source(), capture.market) {
-            (Some(CaptureSource::Http(method, url)), Some(market)) => {
-                let endpoint = venue.profile.endpoint_at(market, method, url, capture.request.as_deref());
-                endpoint.is_none_or(|endpoint| !planned.contains(&(market, endpoint.name.clone())))
-            }
-            _ => false,
-        };
-        let numbered = decoded.lines().map(|line| line.strip_suffix('}').unwrap().rsplit_once(",\"line\":").unwrap());
-        let (questions, sources): (Vec<_>, Vec<_>) = numbered.partition(|(_, number)| is_question(&captures[number.parse::<usize>().unwrap() - 1]));
-        let facts = |events: Vec<(&str, &str)>| {
-            let events = Events::parse(&events.into_iter().flat_map(|(event, _)| [event, "}\n"]).collect::<String>());
-            events.of(&TYPES).map(|line| fact(line).0).collect::<HashSet<_>>()
-        };
-        let asked = &facts(questions) - &facts(sources);
-        println!("{name}: {} facts are answers to questions", asked.len());
-        Self { name: name.clone(), file, asked }
-    }
-
-    /// What was played and is missing, and what was not played and is there.
-    fn wrong(&self, truth: &Events, seen: &Events) -> Vec<String> {
-        let (told, found) = (facts(truth, &self.name), facts(seen, &self.name));
-        assert!(told.len() > 10, "{}: {}", self.name, told.len());
-        let lost = told.iter().filter(|(fact, (times, _))| found.get(*fact).is_none_or(|(there, _)| there < times) && !self.asked.contains(*fact));
-        let invented = found.iter().filter(|(fact, (times, _))| told.get(*fact).is_none_or(|(there, _)| there < times));
-        let shown = |word: &str, (_, (times, line)): (&String, &(usize, Line<'_>))| format!("{word}, {times} times: {}", line.text());
-        lost.map(|fact| shown("lost", fact)).chain(invented.map(|fact| shown("invented", fact))).collect()
-    }
-}
-
 #[test]
 fn one_venues_bad_time_costs_no_other_an_event() {
     let place = Place::new();
@@ -191,7 +111,7 @@ fn one_venues_bad_time_costs_no_other_an_event() {
     let mut options = Vec::new();
     for venue in venues().filter(|venue| !SEEDED.contains(&venue.profile.name.as_str())) {
         let name = &venue.profile.name;
-        played.push(Played::prepare(&place, &venue));
+        played.push(Played::prepare(&place.path(""), &venue));
         // Fixtures are not what venues' limits are for.
         options.extend(venue.profile.limits.keys().flat_map(|limit| ["--set".to_owned(), format!("venues.{name}.limits.{limit}.budget=1000000")]));
     }
@@ -226,13 +146,11 @@ fn one_venues_bad_time_costs_no_other_an_event() {
     assert!(finished.stderr.contains("binance: "), "{}", finished.stderr);
 
     for venue in SEEDED {
-        let of_venue = |events: &Events| {
-            let own = format!("\"venue\":\"{venue}\"");
-            Events::parse(&events.lines().filter(|line| line.text().contains(&own)).flat_map(|line| [line.text(), "\n"]).collect::<String>())
-        };
+        let of_venue =
+            |events: &Events| Events::parse(&events.lines().filter(|line| line.is_of(venue)).flat_map(|line| [line.text(), "\n"]).collect::<String>());
         let (truth, seen) = (of_venue(&truth), of_venue(&seen));
         assert_same(&truth.since_first_of(&seen), &seen, &TYPES);
     }
-    let wrong: Vec<String> = played.iter().flat_map(|played| played.wrong(&truth, &seen)).collect();
+    let wrong: Vec<String> = played.iter().flat_map(|played| played.wrong(&truth, &seen, true)).collect();
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }

@@ -103,6 +103,11 @@ impl<'a> Line<'a> {
         rest.split([end, '}']).next()
     }
 
+    /// Whether it is a venue's.
+    pub(crate) fn is_of(self, venue: &str) -> bool {
+        self.after(",\"venue\":\"", '"') == Some(venue)
+    }
+
     pub(crate) fn kind(self) -> &'a str {
         self.after("{\"type\":\"", '"').unwrap()
     }

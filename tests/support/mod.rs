@@ -7,6 +7,7 @@
 
 mod events;
 mod fixtures;
+mod played;
 mod process;
 
 use std::io::{Read as _, Write as _};
@@ -20,6 +21,7 @@ use venue_sim::{Config, Handle, Summary};
 
 pub(crate) use self::events::{Events, Line, assert_decoded, assert_same, text, whole_lines};
 pub(crate) use self::fixtures::{captures, lines, venues};
+pub(crate) use self::played::{Played, TYPES};
 pub(crate) use self::process::{Finished, Running, Stdout};
 
 /// Longer than anything here takes; a test that waits so long has failed.

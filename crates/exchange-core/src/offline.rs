@@ -107,6 +107,7 @@ impl Offline {
         self.turn.fetch.clear();
         self.turn.resync.clear();
         self.turn.ask.clear();
+        self.turn.allowances.clear();
     }
 }
 

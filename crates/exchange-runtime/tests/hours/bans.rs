@@ -12,9 +12,12 @@ use crate::stage::{Job, Member, Stage, run, venues};
 /// How long the venue wants to be left alone.
 const BAN: Duration = Duration::from_mins(2);
 
+/// How often each is asked.
+const CYCLE: Duration = Duration::from_secs(5);
+
 fn job<'a>(directory: &'a Path, name: &'a str, seed: u64) -> Job<'a> {
     let (markets, channels) = (&[Market::Spot, Market::Linear], &[Channel::Ticker, Channel::Mark, Channel::Funding, Channel::Trade]);
-    Job { venues: venues(&["binance", "bybit"]), markets, channels, mode: Mode::Auto, seed, state: (directory, name) }
+    Job { venues: venues(&["binance", "bybit"]), markets, channels, mode: Mode::Auto, interval: CYCLE, all_events: false, seed, state: (directory, name) }
 }
 
 /// When the venue said that it bans us.

@@ -76,7 +76,16 @@ impl Hour {
                     assert_eq!(connects.window, Duration::from_mins(5));
                     connects.budget = limit.unwrap_or(connects.budget);
                 }
-                stage.start(Job { venues, markets: &MARKETS, channels: &[Channel::Trade], mode: Mode::Stream, seed, state: (place.path(), name) })
+                stage.start(Job {
+                    venues,
+                    markets: &MARKETS,
+                    channels: &[Channel::Trade],
+                    mode: Mode::Stream,
+                    interval: Duration::from_secs(5),
+                    all_events: false,
+                    seed,
+                    state: (place.path(), name),
+                })
             };
             let members = [start(1, "first"), start(2, "second")];
             let (mut trades, end) = (Trades::new(), FIRST + CLOSES * EVERY + 240);

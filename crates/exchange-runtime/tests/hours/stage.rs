@@ -26,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub(crate) markets: &'a [Market],
     pub(crate) channels: &'a [Channel],
     pub(crate) mode: Mode,
+    pub(crate) interval: Duration,
+    pub(crate) all_events: bool,
     pub(crate) seed: u64,
     /// The state directory, and the collector's name.
     pub(crate) state: (&'a Path, &'a str),
@@ -66,7 +68,8 @@ impl Stage {
             .markets(job.markets.to_vec())
             .channels(job.channels.to_vec())
             .mode(job.mode)
-            .interval(Duration::from_secs(5))
+            .interval(job.interval)
+            .all_events(job.all_events)
             .state(Some(StateDir::open(directory).unwrap().claim(name).unwrap()))
             .sink(Box::new(kept.clone()))
             .outside(Outside { net, clock: self.clock, seed: job.seed })
