@@ -3,8 +3,8 @@
 //! Two kinds of markets, one server. A *seeded* market (random walk, consistent books, funding, liquidations, hundreds
 //! or thousands of instruments) speaks the wire format of a few venues, and writes the truth: every event that it
 //! served, out of its own state. It never decodes what it sent, and does not know the collector's decoders, so the two
-//! cannot share a mistake. A *played* market serves captures of any venue, with no code per venue. Both stand
-//! under `/NAME` on one port, and both inject the faults of a small file.
+//! cannot share a mistake. A *played* market serves captures of any venue, with no code per venue; its truth is what stands beside
+//! the captures. Both stand under `/NAME` on one port, side by side if need be, and both inject the faults of a small file.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), venue_sim::Error> {
