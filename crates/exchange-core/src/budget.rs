@@ -66,7 +66,7 @@ impl Class {
 /// How much a limit allows, by the venue's own word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
-    /// The limit's name in the venue's description; `limit/endpoint` where each endpoint has one of its own.
+    /// The limit's name in the venue's description.
     pub limit: String,
     /// Units: requests, or weight.
     pub budget: u32,

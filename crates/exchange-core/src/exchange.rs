@@ -342,7 +342,7 @@ impl Out<'_> {
         if budget == 0 || window.is_zero() {
             return;
         }
-        let said = Allowance { limit: plan::limit_of(input.profile, endpoint), budget, window };
+        let said = Allowance { limit: endpoint.limit.clone(), budget, window };
         match self.allowances.iter_mut().find(|other| other.limit == said.limit) {
             Some(other) if said.is_tighter_than(other) => *other = said,
             Some(_) => {}

@@ -15,7 +15,8 @@ use crate::clock::Wall;
 use crate::config::{Config, Error};
 use crate::faults::Faults;
 use crate::line::Pipes;
-use crate::server::{self, App, Counters, Source};
+use crate::server::{self, App, Counters};
+use crate::source::Source;
 use crate::truth::Truth;
 
 /// Bytes that may wait in a pipe: as much as a system keeps for a connection.

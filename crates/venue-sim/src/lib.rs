@@ -35,6 +35,7 @@ mod play;
 mod rest;
 mod server;
 mod socket;
+mod source;
 mod truth;
 mod wire;
 mod world;

@@ -5,7 +5,8 @@
 //! what comes nearest at the same path, as long as the two differ in numbers alone (how much, since when) or in what only
 //! one of them says: nobody is given one instrument's trades for another's. A socket opened at a captured path gets that
 //! path's frames in order (at once, or by a [pace](crate::Config::pace)), one captured connection for each that is opened; what a
-//! connection that ended did not get, the next one gets. Once there are no more, it stays open and silent. Where one path carries several markets, `/NAME.MARKET` in place of `/NAME` stands for one of them.
+//! connection that ended did not get, the next one gets. Once there are no more, it stays open and silent. Where one path
+//! carries several markets, `/NAME.MARKET` in place of `/NAME` stands for one of them.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufRead, BufReader};

@@ -28,8 +28,9 @@ use crate::config::{Config, Error};
 use crate::faults::{BodyFault, Faults, OpeningFault, Refusal, RequestFault};
 use crate::hub::{Item, Queue};
 use crate::line::{Hold, Lines};
-use crate::play::{self, Player, Reply, pairs, sorted};
+use crate::play::{self, Reply, pairs, sorted};
 use crate::socket::{self, Driver, Quiet};
+use crate::source::Source;
 use crate::truth::{Facts, Truth, Writer};
 use crate::wire::{self, ALL, Wire};
 use crate::world::World;
@@ -40,31 +41,6 @@ const WAITING: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A body that a client may send.
 const MOST_BYTES: usize = 1 << 20;
-
-/// Where answers come from.
-pub(crate) struct Source {
-    /// A seeded market of some venues, if any has one.
-    market: Option<Box<Mutex<World>>>,
-    /// Captures of others.
-    player: Player,
-    /// All of their names.
-    venues: Vec<String>,
-}
-
-impl Source {
-    /// What a configuration asks for. `telling` says whether anybody wants the truth.
-    pub(crate) fn new(config: &Config, faults: &Arc<Faults>, wall: Wall, telling: bool) -> Result<Self, Error> {
-        let player = Player::load(&config.play, telling)?;
-        let seeded: Vec<String> = config.venues.iter().filter(|name| !player.plays(name)).cloned().collect();
-        if faults.lack_a_market(|name| name.map_or(!seeded.is_empty(), |name| !player.plays(name))) {
-            return Err(Error::Setting("captures have neither subscriptions nor a clock: faults of those (`silent_topic`, `clock_jump`) need a market".into()));
-        }
-        let venues = seeded.iter().chain(player.venues()).cloned().collect();
-        let seed = |venues| World::new(&Config { venues, ..config.clone() }, faults.clone(), wall, telling).map(|world| Box::new(Mutex::new(world)));
-        let market = (!seeded.is_empty()).then(|| seed(seeded)).transpose()?;
-        Ok(Self { market, player, venues })
-    }
-}
 
 /// What all tasks share.
 pub(crate) struct App {
