@@ -71,7 +71,7 @@ impl Hour {
             let stage = Stage::new(&config, &faults);
             let start = |seed, name| {
                 let mut venues = venues(&VENUES);
-                for (venue, limit) in venues.iter_mut().zip([limit; 2]) {
+                for venue in &mut venues {
                     let connects = &mut Arc::make_mut(&mut venue.profile).ws.connects;
                     assert_eq!(connects.window, Duration::from_mins(5));
                     connects.budget = limit.unwrap_or(connects.budget);
