@@ -114,7 +114,7 @@ impl Inner {
         };
         let Some(segment) = self.segments.back_mut() else { return Ok(()) };
         let at = segment.bytes;
-        if let Err(error) = write_all(&file, &[&header.write(), places.as_bytes(), lines]) {
+        if let Err(error) = write_all(&file, [&header.write(), places.as_bytes(), lines]) {
             // Half a record must not stand before whole ones. Where even that fails, nothing is written behind it.
             if file.set_len(at).and_then(|()| (&*file).seek(SeekFrom::Start(at))).is_err() {
                 self.active = None;
@@ -127,7 +127,7 @@ impl Inner {
             segment.marks.push((header.number, at));
         }
         self.bytes += header.bytes();
-        if self.unsynced.last() != Some(&segment.path) {
+        if self.unsynced.last().is_none_or(|last| !Arc::ptr_eq(last, &segment.path)) {
             self.unsynced.push(segment.path.clone());
         }
         self.gauge();
@@ -313,8 +313,8 @@ fn weight(batch: &Batch) -> usize {
     batch.lines().len() + size_of_val(batch.events())
 }
 
-fn write_all(mut file: &File, parts: &[&[u8]]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+fn write_all(mut file: &File, parts: [&[u8]; 3]) -> io::Result<()> {
+    let mut slices = parts.map(IoSlice::new);
     let mut slices = slices.as_mut_slice();
     while slices.iter().any(|slice| !slice.is_empty()) {
         match file.write_vectored(slices) {

@@ -140,8 +140,12 @@ fn places_of(batch: &Batch) -> String {
         let place = (event.market(), channel);
         if !seen.contains(&place) {
             seen.push(place);
-            // Writing to a string cannot fail.
-            let _ = write!(text, " {}/{channel}", place.0);
+            text.extend([" ", place.0.as_str(), "/"]);
+            match channel {
+                // Writing to a string cannot fail.
+                Channel::Candle(_) => drop(write!(text, "{channel}")),
+                _ => text.push_str(channel.as_str()),
+            }
         }
     }
     text
