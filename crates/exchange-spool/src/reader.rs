@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use exchange_core::parse::Interner;
 use exchange_core::{Batch, Position, Time};
@@ -109,11 +111,15 @@ impl Spool {
 }
 
 impl Reader {
-    /// The next batch, or what is missing before it. `None` if there is nothing more yet. It may read files, a record at a time.
+    /// The next batch, or what is missing before it. `None` if there is nothing more yet, or after a moment if the files
+    /// cannot be read now. It may read files, a record at a time.
     #[expect(clippy::should_implement_trait, reason = "`None` is not the end")]
     pub fn next(&mut self) -> Option<Read> {
         let until = *self.changed.borrow_and_update();
-        let read = self.walk.next(until);
+        let read = self.walk.next(until).unwrap_or_else(|error| {
+            self.walk.wait_out(&error);
+            None
+        });
         self.attached.read.store(self.walk.at, Ordering::Relaxed);
         // What was dropped has been counted when it was.
         if let Some(Read::Lost(Lost { cause: cause @ Cause::Damaged, batches, events, .. })) = &read {
@@ -202,7 +208,14 @@ impl Iterator for Replay {
     type Item = Read;
 
     fn next(&mut self) -> Option<Read> {
-        self.walk.next(self.until)
+        for _ in 0..REPLAY_ATTEMPTS {
+            match self.walk.next(self.until) {
+                Ok(read) => return read,
+                Err(error) => self.walk.wait_out(&error),
+            }
+        }
+        tracing::error!("the journal cannot be read: what lies there is left out");
+        None
     }
 }
 
@@ -231,7 +244,14 @@ struct Walk {
     /// The segment that is being read, by its first number.
     open: Option<(u64, Records)>,
     surroundings: Surroundings,
+    /// Whether the files could not be read last time.
+    in_trouble: bool,
 }
+
+/// How long files that cannot be read are left alone.
+const RETRY: Duration = Duration::from_millis(100);
+/// How often they are tried before a replay ends.
+const REPLAY_ATTEMPTS: u32 = 50;
 
 /// What was found out about the places of a segment, by its first number, to tell of damage in it.
 #[derive(Debug, Default)]
@@ -257,7 +277,7 @@ enum Next {
 
 impl Walk {
     fn new(shared: &Arc<Shared>, at: u64) -> Self {
-        Self { shared: shared.clone(), at, time: None, interner: Interner::default(), open: None, surroundings: Surroundings::default() }
+        Self { shared: shared.clone(), at, time: None, interner: Interner::default(), open: None, surroundings: Surroundings::default(), in_trouble: false }
     }
 
     fn seek(&mut self, at: u64) {
@@ -271,29 +291,45 @@ impl Walk {
         Position { journal: self.shared.journal, number }
     }
 
-    fn next(&mut self, until: u64) -> Option<Read> {
+    /// An error says that nothing can be said now.
+    fn next(&mut self, until: u64) -> io::Result<Option<Read>> {
         loop {
-            match self.look(until) {
-                Next::None => return None,
+            match self.look(until)? {
+                Next::None => return Ok(None),
                 Next::Memory(batch) => {
                     self.pass(&batch);
-                    return Some(Read::Batch(batch));
+                    return Ok(Some(Read::Batch(batch)));
                 }
                 Next::Missing(lost) => {
                     self.pass(&lost.batch);
-                    return Some(Read::Lost(lost));
+                    return Ok(Some(Read::Lost(lost)));
                 }
                 Next::Segment(segment, offset) => {
-                    let read = self.read(&segment, offset).unwrap_or_else(|error| {
-                        tracing::debug!(file = %segment.path.display(), %error, "reading the journal");
-                        self.missing(&segment, segment.last, None)
-                    });
+                    let read = match self.read(&segment, offset) {
+                        Err(error) if is_for_good(&error) => {
+                            let missing = self.missing(&segment, segment.last, None)?;
+                            if missing.is_some() {
+                                tracing::error!(file = %segment.path.display(), %error, "the rest of this segment cannot be read any more");
+                            }
+                            missing
+                        }
+                        read => read?,
+                    };
+                    self.in_trouble = false;
                     if read.is_some() {
-                        return read;
+                        return Ok(read);
                     }
                 }
             }
         }
+    }
+
+    fn wait_out(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.in_trouble, true) {
+            tracing::warn!(%error, "cannot read the journal, trying again");
+        }
+        self.open = None;
+        thread::sleep(RETRY);
     }
 
     fn pass(&mut self, batch: &Batch) {
@@ -302,32 +338,33 @@ impl Walk {
         self.open = None;
     }
 
-    fn look(&mut self, until: u64) -> Next {
+    fn look(&mut self, until: u64) -> io::Result<Next> {
         let shared = self.shared.clone();
         let inner = shared.lock();
         if self.at >= until {
-            return Next::None;
+            return Ok(Next::None);
         }
         let Some(segment) = inner.segments.iter().find(|segment| segment.last > self.at) else {
             // A power cut took the last batches, after other sinks had them.
             let newest = inner.segments.back().cloned();
             drop(inner);
-            return Next::Missing(self.unknown(newest.as_ref(), until, None));
+            return Ok(Next::Missing(self.unknown(newest.as_ref(), until, None)?));
         };
         if segment.previous > self.at {
             if let Some(piece) = inner.losses.between(self.at, segment.previous) {
-                return Next::Missing(Lost::new(self.position(segment.previous), piece.batches, piece.events, Cause::Dropped, &piece.spans));
+                let position = self.position(segment.previous);
+                return Ok(Next::Missing(Lost::new(position, piece.batches, piece.events, Cause::Dropped, &piece.spans)));
             }
             let segment = segment.clone();
             drop(inner);
-            return Next::Missing(self.unknown(Some(&segment), segment.previous, None));
+            return Ok(Next::Missing(self.unknown(Some(&segment), segment.previous, None)?));
         }
         // Numbers between two segments were given to nobody.
         self.at = self.at.max(segment.first - 1);
-        match inner.in_memory(self.at + 1) {
+        Ok(match inner.in_memory(self.at + 1) {
             Some(batch) => Next::Memory(batch),
             None => Next::Segment(Segment { marks: Vec::new(), path: segment.path.clone(), ..*segment }, segment.offset(self.at + 1)),
-        }
+        })
     }
 
     /// The next record of a segment, or what is missing before it. `None` if the segment is not there any more.
@@ -349,8 +386,8 @@ impl Walk {
                 Some(self.record(segment, &mut records, &header)?)
             }
             // It comes after what is missing has been told.
-            Some(header) => self.missing(segment, header.number - 1, Some(header.received.1)),
-            None => self.missing(segment, segment.last, None),
+            Some(header) => self.missing(segment, header.number - 1, Some(header.received.1))?,
+            None => self.missing(segment, segment.last, None)?,
         };
         self.open = Some((segment.first, records));
         Ok(read)
@@ -380,14 +417,14 @@ impl Walk {
     }
 
     /// Passes what is missing up to a number. `None` if that is because the whole segment has gone meanwhile, of which more is known.
-    fn missing(&mut self, segment: &Segment, last: u64, next: Option<Time>) -> Option<Read> {
+    fn missing(&mut self, segment: &Segment, last: u64, next: Option<Time>) -> io::Result<Option<Read>> {
         self.open = None;
         if !self.shared.lock().segments.iter().any(|listed| listed.first == segment.first) {
-            return None;
+            return Ok(None);
         }
-        let told = self.unknown(Some(segment), last, next);
+        let told = self.unknown(Some(segment), last, next)?;
         self.at = last;
-        Some(Read::Lost(told))
+        Ok(Some(Read::Lost(told)))
     }
 
     fn around(&mut self, segment: &Segment, last: u64, next: Option<Time>) -> io::Result<Spans> {
@@ -408,16 +445,25 @@ impl Walk {
 
     /// Batches of which nothing is left: they may have been of any place that is known around them. `next` is when what
     /// follows arrived, if it is known.
-    fn unknown(&mut self, segment: Option<&Segment>, last: u64, next: Option<Time>) -> Lost {
-        let spans = segment.map(|segment| self.around(segment, last, next)).transpose();
-        let spans = spans.unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot say what is missing in the journal");
-            None
-        });
+    fn unknown(&mut self, segment: Option<&Segment>, last: u64, next: Option<Time>) -> io::Result<Lost> {
+        let spans = match segment.map(|segment| self.around(segment, last, next)).transpose() {
+            Err(error) if is_for_good(&error) => {
+                tracing::error!(%error, "cannot say what is missing in the journal");
+                None
+            }
+            spans => spans?,
+        };
         // No number of that run is below this.
         let before = last.saturating_sub(1) / SKIP * SKIP;
-        Lost::new(self.position(last), last - self.at.max(before), 0, Cause::Damaged, &spans.unwrap_or_default())
+        Ok(Lost::new(self.position(last), last - self.at.max(before), 0, Cause::Damaged, &spans.unwrap_or_default()))
     }
+}
+
+/// Whether an error tells of the file: it is not there, or shorter than it was, or the disk cannot read it. Others (too many open
+/// files, no memory, no permission) pass, and what lies there is still whole.
+fn is_for_good(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) || error.raw_os_error() == Some(EIO)
 }
 
 const _: () = {

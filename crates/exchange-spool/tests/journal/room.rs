@@ -162,13 +162,39 @@ fn half_a_record_never_stands_before_whole_ones() {
     }
     let place = tempfile::tempdir().unwrap();
     // In blocks of 512 bytes (1024 in some shells); the signal that goes with it is ignored.
-    let test = "room::half_a_record_never_stands_before_whole_ones";
-    let script = "trap '' XFSZ; ulimit -f 50; exec \"$0\" --exact \"$1\" --nocapture";
-    let output = Command::new("sh").args(["-c", script]).arg(std::env::current_exe().unwrap()).arg(test).env(CHILD, place.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = limited("trap '' XFSZ; ulimit -f 50", "room::half_a_record_never_stands_before_whole_ones", place.path());
     let failed: usize = said.split("failed ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{said}")).parse().unwrap();
     let opened = Spool::open(place.path(), options()).unwrap();
     assert_eq!(opened.repaired, None);
     let reads: Vec<_> = opened.spool.replay(None).map(|read| read.into_batch().events().len()).collect();
     assert_eq!(reads, [vec![30; failed], vec![3]].concat());
+}
+
+/// In the child: no file can be opened for a while. What cannot be read now is not lost.
+fn run_out_of_files(directory: &str) {
+    let spool = Spool::open(Path::new(directory), options()).unwrap().spool;
+    let mut reader = spool.reader("a").unwrap();
+    let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(reader.next().is_none() && reader.backlog().batches == 5);
+    drop(files);
+    let found = drain(&mut reader);
+    println!("found {:?}, lost {}", found.batches, found.lost.len());
+}
+
+#[test]
+fn what_cannot_be_read_now_is_not_lost() {
+    if let Ok(directory) = std::env::var(CHILD) {
+        return run_out_of_files(&directory);
+    }
+    let place = tempfile::tempdir().unwrap();
+    append(&Spool::open(place.path(), options()).unwrap().spool, 0..5);
+    let said = limited("ulimit -n 64", "room::what_cannot_be_read_now_is_not_lost", place.path());
+    assert!(said.contains("found [0, 1, 2, 3, 4], lost 0"), "{said}");
+}
+
+/// Runs a test in a process of its own under a limit; what it printed.
+fn limited(limit: &str, test: &str, directory: &Path) -> String {
+    let script = format!("{limit}; exec \"$0\" --exact \"$1\" --nocapture");
+    let output = Command::new("sh").args(["-c", &script]).arg(std::env::current_exe().unwrap()).arg(test).env(CHILD, directory).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
