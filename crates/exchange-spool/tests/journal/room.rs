@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use exchange_core::Batch;
-use exchange_spool::{Cause, Options, Spool, SpoolError};
+use exchange_core::{Batch, Position};
+use exchange_spool::{Cause, Options, Read, Spool, SpoolError};
 
 use crate::support::{Found, append, batch, drain, options, segments, which};
 
@@ -26,8 +26,8 @@ fn beyond_its_size_the_oldest_goes_and_each_reader_is_told_of_what_it_has_not_re
             let (batches, lost) = (&mut of_slow.batches, &mut of_slow.lost);
             for _ in 0..3 {
                 match slow.next().unwrap() {
-                    exchange_spool::Read::Batch(batch) => batches.push(which(&batch)),
-                    exchange_spool::Read::Lost(told) => lost.push(told),
+                    Read::Batch(batch) => batches.push(which(&batch)),
+                    Read::Lost(told) => lost.push(told),
                 }
             }
         }
@@ -54,6 +54,52 @@ fn beyond_its_size_the_oldest_goes_and_each_reader_is_told_of_what_it_has_not_re
     assert_eq!(again.batches, of_dead.batches);
     assert_eq!(again.lost[0].batch.lines(), of_dead.lost[0].batch.lines());
     assert_eq!(again.lost[0].batch.position(), of_dead.lost[0].batch.position());
+}
+
+/// Readers in the middle of files that are deleted under them: each batch is delivered or told.
+#[test]
+fn nothing_is_untold_while_the_oldest_goes_under_the_readers() {
+    const BATCHES: u64 = 1500;
+    let place = tempfile::tempdir().unwrap();
+    let limited = Options { segment_bytes: 100_000, max_bytes: 500_000, ..options() };
+    let spool = Spool::open(place.path(), limited).unwrap().spool;
+    let large = |n: u64| Batch::new((0..10).flat_map(|_| batch(n).events().to_vec()).collect());
+    let readers: Vec<_> = ["a", "b", "c"].into_iter().map(|name| spool.reader(name).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (number, mut reader) in readers.into_iter().enumerate() {
+            let end = Position { number: BATCHES, ..spool.last() };
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(number as u64);
+                let (mut found, mut repeated) = (Found::default(), 0);
+                while reader.position() < end {
+                    match reader.next() {
+                        Some(Read::Batch(batch)) => found.batches.push(batch.position().unwrap().number - 1),
+                        Some(Read::Lost(lost)) => {
+                            assert_eq!(lost.cause, Cause::Dropped, "{lost:?}");
+                            found.lost.push(lost);
+                            repeated += 1;
+                        }
+                        None => std::thread::yield_now(),
+                    }
+                    if random.u8(0..10) == 0 {
+                        reader.acknowledge(reader.position()).unwrap();
+                        // Slower than what is appended.
+                        std::thread::sleep(std::time::Duration::from_micros(random.u64(0..20_000)));
+                    }
+                }
+                assert!(found.batches.is_sorted_by(|a, b| a < b));
+                let missing: Vec<u64> = (0..BATCHES).filter(|n| !found.batches.contains(n)).collect();
+                assert!(missing.iter().all(|n| found.tells(*n)));
+                // What is read while it is deleted may be told as well: one batch each time.
+                let told = found.lost_batches();
+                assert!((missing.len() as u64..=missing.len() as u64 + repeated).contains(&told), "{} missing, {told} told", missing.len());
+                assert!(!missing.is_empty(), "this is about losses");
+            });
+        }
+        for n in 0..BATCHES {
+            spool.append(large(n)).unwrap();
+        }
+    });
 }
 
 /// Whoever watches sees the loss when it happens, not when a dead sink comes back to read of it.
