@@ -16,7 +16,7 @@ use crate::error::SpoolError;
 use crate::inner::{Attached, Cursor, Inner, count_lost};
 use crate::loss::{Cause, Lost, Spans};
 use crate::record::{Header, Place};
-use crate::segment::{Records, Segment};
+use crate::segment::{HEAD, Records, Segment};
 use crate::spool::{SKIP, Shared, Spool};
 
 /// What comes next.
@@ -72,7 +72,8 @@ impl Spool {
         let inner = self.shared.lock();
         let after = after.filter(|position| position.journal == inner.journal);
         let at = after.map_or_else(|| inner.beginning(), |position| position.number);
-        Replay { walk: Walk::new(&self.shared, at), until: inner.last }
+        let until = inner.segments.iter().rev().find(|segment| !segment.is_empty()).map_or(0, |newest| newest.last);
+        Replay { walk: Walk::new(&self.shared, at), until }
     }
 
     /// Attaches a sink by its name. It goes on behind its last acknowledgement. A name that is new begins at the end, but the first
@@ -344,8 +345,9 @@ impl Walk {
         if self.at >= until {
             return Ok(Next::None);
         }
-        let Some(segment) = inner.segments.iter().find(|segment| segment.last > self.at) else {
-            // A power cut took the last batches, after other sinks had them.
+        let number = inner.segments.partition_point(|segment| segment.last <= self.at);
+        let Some(segment) = inner.segments.get(number) else {
+            // Somebody went back to what has been deleted.
             let newest = inner.segments.back().cloned();
             drop(inner);
             return Ok(Next::Missing(self.unknown(newest.as_ref(), until, None)?));
@@ -355,9 +357,12 @@ impl Walk {
                 let position = self.position(segment.previous);
                 return Ok(Next::Missing(Lost::new(position, piece.batches, piece.events, Cause::Dropped, &piece.spans)));
             }
-            let segment = segment.clone();
+            // A power cut took the end of a segment, after another sink had had it; or what is known of deleted ones is damaged.
+            let (segment, before) = (segment.clone(), number.checked_sub(1).and_then(|before| inner.segments.get(before)).cloned());
             drop(inner);
-            return Ok(Next::Missing(self.unknown(Some(&segment), segment.previous, None)?));
+            let first = Records::open(&segment.path, HEAD)?.peek(segment.bytes)?;
+            let next = first.map(|first| first.received.0);
+            return Ok(Next::Missing(self.unknown(Some(before.as_ref().unwrap_or(&segment)), segment.previous, next)?));
         }
         // Numbers between two segments were given to nobody.
         self.at = self.at.max(segment.first - 1);
@@ -437,7 +442,7 @@ impl Walk {
         {
             return Ok(Spans::of(known.places.iter().cloned(), self.time.map(|time| time.min(next)), next));
         }
-        let spans = segment.around(self.at, last, self.time)?;
+        let spans = segment.around(self.at, last, self.time, next.filter(|_| last > segment.last))?;
         known.searches += 1;
         known.places = spans.clone().places().collect();
         Ok(spans)

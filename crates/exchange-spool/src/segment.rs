@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use exchange_core::Time;
 
@@ -64,12 +64,13 @@ impl Segment {
     }
 
     /// What batches behind `after`, up to `last`, may have held of which nothing is left: of every place in this segment
-    /// something, between its records before and behind them. `earlier` is when the last record before the segment arrived.
-    pub(crate) fn around(&self, after: u64, last: u64, earlier: Option<Time>) -> io::Result<Spans> {
+    /// something, between its records before and behind them. `earlier` is when the last record before the segment arrived, `later` when
+    /// the first behind it did.
+    pub(crate) fn around(&self, after: u64, last: u64, earlier: Option<Time>, later: Option<Time>) -> io::Result<Spans> {
         let mut records = Records::open(&self.path, HEAD)?;
-        // What was written arrived before.
+        // What was written arrived before. File systems look at their clock less often than we do.
         let modified = records.file.metadata()?.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let end = modified.map_or(Time::EPOCH, |age| Time::EPOCH + age);
+        let end = later.unwrap_or_else(|| Time::EPOCH + modified.unwrap_or_default() + Duration::from_secs(1));
         let mut start = earlier;
         let mut places: BTreeMap<Place, (Option<Time>, Option<Time>)> = BTreeMap::new();
         while let Some(header) = records.next(self.bytes)? {

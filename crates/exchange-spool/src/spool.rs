@@ -98,6 +98,7 @@ impl Spool {
         // What a sink or a checkpoint knows may be newer than what a power cut has left of the segments.
         let numbers = positions.iter().filter_map(|(_, position)| position.and_then(here)).chain(checkpoint.as_ref().map(|(position, _)| position.number));
         let last = numbers.chain(segments.last().map(|segment| segment.last)).max().unwrap_or(0);
+        let there = segments.last().map_or(0, |newest| newest.last);
         let beginning = segments.first().map_or(last, |oldest| oldest.previous);
         let cursors = positions.into_iter().map(|(name, position)| {
             let acknowledged = position.and_then(here).unwrap_or(beginning);
@@ -129,7 +130,7 @@ impl Spool {
             journal,
             options,
             inner: Mutex::new(inner),
-            last: watch::Sender::new(last),
+            last: watch::Sender::new(there),
             synced: Mutex::new(0),
             unchecked: AtomicU64::new(0),
             _syncing: sender,
