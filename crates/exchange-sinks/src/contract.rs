@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use exchange_core::event::{Ident, Trade};
-use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Sealer, Time};
+use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Time, canonical};
 
 use crate::sink::Sink;
 
@@ -13,13 +13,20 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// A batch of trades with these ids, sealed.
+/// A batch of trades with these numbers.
 pub(crate) fn batch(ids: Range<u64>) -> Arc<Batch> {
+    Arc::new(trades(ids))
+}
+
+fn trades(ids: Range<u64>) -> Batch {
     let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "BTCUSDT", Some("BTC/USDT:USDT")));
     let trade = |id: u64| Trade { trade_id: Some(Ident::Number(id)), price: Decimal::from(7), size: Decimal::from(1), size_base: None, side: None };
-    let mut events: Vec<Event> = ids.map(|id| Event::new(instrument.clone(), Time::from_micros(1), None, Body::Trade(trade(id)))).collect();
-    Sealer::default().seal(&mut events);
-    Arc::new(Batch::new(events))
+    let sealed = |id: u64| {
+        let mut event = Event::new(instrument.clone(), Time::from_micros(1), None, Body::Trade(trade(id)));
+        event.id = canonical::id(&event);
+        event
+    };
+    Batch::new(ids.map(sealed).collect())
 }
 
 /// Writes batches and flushes, again and again while the errors are of the passing kind, as a delivery does.
@@ -38,22 +45,106 @@ pub(crate) async fn insist(sink: &mut dyn Sink, batches: impl IntoIterator<Item 
     }
 }
 
-/// Writes to a sink in every way that it must stand, and compares with what `read` finds afterwards.
+/// Writes to a sink in every way that it must stand, and compares with the lines that `read` finds afterwards.
 pub(crate) fn suite<S: Sink>(mut sink: S, read: impl FnOnce(S) -> String) {
-    let batches = [batch(0..1), batch(1..1), batch(1..700), batch(700..20_000), batch(20_000..20_001)];
-    block_on(async {
-        sink.flush().await.expect("there is nothing to flush, which is no error");
-        for batch in &batches {
-            sink.write(batch).await.expect("accepted");
-        }
-        sink.flush().await.expect("flushed");
-        drop(sink.write(&batches[0]));
-        let more = batch(20_001..20_003);
-        sink.write(&more).await.expect("accepted after a flush");
-        sink.close().await.expect("closed");
-        sink.write(&more).await.expect_err("it was closed");
-    });
+    block_on(exercise(&mut sink));
     let found = read(sink);
-    let wanted = batch(0..20_003);
+    let wanted = batch(WRITTEN);
     assert!(found.as_bytes() == wanted.lines(), "every line once, in order: {} of {} bytes", found.len(), wanted.lines().len());
+}
+
+/// The same for a sink that is asked for the ids of what it has, in order.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn suite_by_ids(sink: &mut dyn Sink, read: impl AsyncFnOnce() -> Vec<String>) {
+    exercise(sink).await;
+    same_ids(&read().await, WRITTEN);
+}
+
+/// Every id once, in order.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn same_ids(found: &[String], wanted: Range<u64>) {
+    let wanted: Vec<String> = batch(wanted).events().iter().map(|event| event.id.to_string()).collect();
+    let repeats = found.len() - found.iter().collect::<std::collections::HashSet<_>>().len();
+    assert!(found == wanted, "every event once, in order: {} of {}, {repeats} repeats", found.len(), wanted.len());
+}
+
+/// The trades that [`exercise`] writes.
+const WRITTEN: Range<u64> = 0..20_003;
+
+/// Writes in every way that a sink must stand, and closes it.
+async fn exercise(sink: &mut (impl Sink + ?Sized)) {
+    let batches = [batch(0..1), batch(1..1), batch(1..700), batch(700..20_000), batch(20_000..20_001)];
+    sink.flush().await.expect("there is nothing to flush, which is no error");
+    for batch in &batches {
+        sink.write(batch).await.expect("accepted");
+    }
+    sink.flush().await.expect("flushed");
+    drop(sink.write(&batches[0]));
+    let more = batch(20_001..20_003);
+    sink.write(&more).await.expect("accepted after a flush");
+    sink.close().await.expect("closed");
+    sink.write(&more).await.expect_err("it was closed");
+}
+
+/// A batch of ten trades at its place in a journal: the first has number 1, and the trades 0 to 9.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn at(number: u64) -> Arc<Batch> {
+    Arc::new(trades((number - 1) * 10..number * 10).at(exchange_core::Position { journal: 0xfeed, number }))
+}
+
+/// A sink that keeps the position with the data holds nothing twice, wherever the collector begins again.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn resumes(open: impl Fn() -> Box<dyn Sink>, read: impl AsyncFnOnce() -> Vec<String>) {
+    let mut first = open();
+    assert_eq!(first.position().await.expect("asked"), None, "nothing was written yet");
+    for number in 1..=5 {
+        first.write(&at(number)).await.expect("accepted");
+    }
+    first.flush().await.expect("flushed");
+    // Accepted and never confirmed: the process is killed here.
+    first.write(&at(6)).await.expect("accepted");
+    drop(first);
+    let mut second = open();
+    assert_eq!(second.position().await.expect("asked"), at(5).position());
+    for number in 3..=8 {
+        second.write(&at(number)).await.expect("accepted");
+        if number % 2 == 0 {
+            second.flush().await.expect("flushed");
+        }
+    }
+    // And by one that does not ask.
+    let mut third = open();
+    for number in 7..=9 {
+        third.write(&at(number)).await.expect("accepted");
+    }
+    third.close().await.expect("closed");
+    same_ids(&read().await, 0..90);
+}
+
+/// Writes the batches up to this number as the collector does: what failed is tried again, and after a while the sink is
+/// dropped, and a new one is given what was not confirmed. `trouble` is called before each attempt, with how many there were. How many
+/// failed.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn deliver(open: impl Fn() -> Box<dyn Sink>, last: u64, mut trouble: impl AsyncFnMut(u64)) -> u64 {
+    let mut sink = open();
+    let (mut confirmed, mut next, mut attempt, mut failures) = (0, 1, 0, 0);
+    while confirmed < last {
+        trouble(attempt).await;
+        attempt += 1;
+        let result = if next <= last { sink.write(&at(next)).await.map(|()| next += 1) } else { Ok(()) };
+        let result = match result {
+            Ok(()) if next % 7 == 0 || next > last => sink.flush().await.map(|()| confirmed = next - 1),
+            other => other,
+        };
+        if let Err(error) = result {
+            assert!(error.is_retryable(), "{error}");
+            failures += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            if next % 3 == 0 {
+                sink = open();
+                next = confirmed + 1;
+            }
+        }
+    }
+    failures
 }

@@ -11,9 +11,13 @@
 mod address;
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod buffered;
 #[cfg(test)]
 mod contract;
 mod error;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod fields;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -28,12 +32,18 @@ mod parquet;
     allow(dead_code, reason = "no sink of this build has a server")
 )]
 mod place;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod queue;
+#[cfg(feature = "redis")]
+mod redis;
 mod registry;
 mod sink;
 mod source;
 mod stdout;
+#[cfg(feature = "postgres")]
+mod tls;
 mod worker;
 
 pub use address::bytes as parse_bytes;

@@ -38,23 +38,24 @@ struct Scheme {
     read: Option<Read>,
 }
 
-#[cfg(feature = "parquet")]
-const PARQUET: Option<Read> = Some(crate::parquet::target);
-#[cfg(not(feature = "parquet"))]
-const PARQUET: Option<Read> = None;
-#[cfg(feature = "amqp")]
-const AMQP: Option<Read> = Some(crate::amqp::target);
-#[cfg(not(feature = "amqp"))]
-const AMQP: Option<Read> = None;
-#[cfg(feature = "nats")]
-const NATS: Option<Read> = Some(crate::nats::target);
-#[cfg(not(feature = "nats"))]
-const NATS: Option<Read> = None;
+/// The way to read the addresses of a sink that is a cargo feature.
+macro_rules! featured {
+    ($($name:ident: $feature:literal, $module:ident;)+) => {$(
+        #[cfg(feature = $feature)]
+        const $name: Option<Read> = Some(crate::$module::target);
+        #[cfg(not(feature = $feature))]
+        const $name: Option<Read> = None;
+    )+};
+}
 
-#[cfg(feature = "kafka")]
-const KAFKA: Option<Read> = Some(crate::kafka::target);
-#[cfg(not(feature = "kafka"))]
-const KAFKA: Option<Read> = None;
+featured! {
+    PARQUET: "parquet", parquet;
+    POSTGRES: "postgres", postgres;
+    REDIS: "redis", redis;
+    NATS: "nats", nats;
+    KAFKA: "kafka", kafka;
+    AMQP: "amqp", amqp;
+}
 
 /// All kinds of sinks. Each that is not in every build is a cargo feature of the name of its scheme.
 const SCHEMES: [Scheme; 9] = [
@@ -62,8 +63,8 @@ const SCHEMES: [Scheme; 9] = [
     Scheme { names: &["file"], shape: "file:DIR", read: Some(file::target) },
     Scheme { names: &["null"], shape: "null:", read: Some(null::target) },
     Scheme { names: &["parquet"], shape: "parquet:DIR", read: PARQUET },
-    Scheme { names: &["postgres", "postgresql"], shape: "postgres://HOST/DATABASE", read: None },
-    Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: None },
+    Scheme { names: &["postgres", "postgresql"], shape: "postgres://USER@HOST/DATABASE", read: POSTGRES },
+    Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: REDIS },
     Scheme { names: &["nats"], shape: "nats://HOST", read: NATS },
     Scheme { names: &["kafka"], shape: "kafka://HOST", read: KAFKA },
     Scheme { names: &["amqp", "amqps"], shape: "amqp://HOST", read: AMQP },

@@ -1,0 +1,221 @@
+//! Against a real server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use exchange_core::event::{Funding, Ticker};
+use exchange_core::{Batch, Body, Event, Instrument, Market, Time, canonical};
+use redis::streams::StreamRangeReply;
+use test_servers::{Proxy, Server};
+
+use crate::contract::{self, at, batch, block_on};
+use crate::error::SinkErrorKind;
+use crate::registry::SinkUri;
+use crate::sink::Sink;
+
+fn address(port: u16, more: &str) -> String {
+    format!("redis://127.0.0.1:{port}{more}")
+}
+
+fn open(address: &str) -> Box<dyn Sink> {
+    SinkUri::parse(address).unwrap().open().unwrap()
+}
+
+/// Asks the server for something.
+async fn ask<T: redis::FromRedisValue>(server: &Server, words: &[&str]) -> T {
+    let client = redis::Client::open(format!("redis://{}/", server.address())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
+
+/// The ids of the stream of trades, in its order.
+async fn ids(server: &Server) -> Vec<String> {
+    let entries: StreamRangeReply = ask(server, &["XRANGE", "collector:trade", "-", "+"]).await;
+    entries.ids.iter().map(|entry| entry.get("id").unwrap()).collect()
+}
+
+#[test]
+fn keeps_the_contract() {
+    let Some(server) = test_servers::redis() else { return };
+    block_on(async {
+        contract::suite_by_ids(&mut *open(&address(server.port(), "")), async || ids(&server).await).await;
+        let entries: StreamRangeReply = ask(&server, &["XRANGE", "collector:trade", "-", "+", "COUNT", "1"]).await;
+        let entry = &entries.ids[0];
+        let line = batch(0..1).events()[0].to_json();
+        assert_eq!(entry.get::<String>("type").unwrap(), "trade");
+        assert_eq!(entry.get::<String>("line").unwrap(), line);
+        assert_eq!(entry.map.len(), 3);
+    });
+}
+
+#[test]
+fn begins_again_where_it_stood() {
+    let Some(server) = test_servers::redis() else { return };
+    block_on(contract::resumes(|| open(&address(server.port(), "")), async || ids(&server).await));
+}
+
+#[test]
+fn a_killed_server_loses_and_repeats_nothing() {
+    let Some(mut server) = test_servers::redis() else { return };
+    let port = server.port();
+    block_on(async {
+        let failures = contract::deliver(
+            || open(&address(port, "")),
+            300,
+            async |attempt| match attempt % 100 {
+                40 => server.kill(),
+                55 => server.restart(),
+                70 => {
+                    server.stop();
+                    server.restart();
+                }
+                _ => {}
+            },
+        )
+        .await;
+        assert!(failures > 3, "there was trouble");
+        contract::same_ids(&ids(&server).await, 0..3000);
+    });
+}
+
+#[test]
+fn a_network_that_is_cut_anywhere_loses_and_repeats_nothing() {
+    let Some(server) = test_servers::redis() else { return };
+    let proxy = Proxy::to(server.address());
+    block_on(async {
+        let failures = contract::deliver(
+            || open(&address(proxy.port(), "")),
+            200,
+            async |attempt| match attempt {
+                150 => proxy.refuse(),
+                165 => proxy.heal(),
+                // At other places of what is sent, the end of a transaction included.
+                _ if attempt % 10 == 0 && attempt < 300 => proxy.cut_after(attempt * 97 % 25_000),
+                _ => {}
+            },
+        )
+        .await;
+        assert!(failures > 10, "there was trouble");
+        contract::same_ids(&ids(&server).await, 0..2000);
+    });
+}
+
+#[test]
+fn a_server_that_hangs_is_left_and_does_later_what_it_was_told_but_once() {
+    let Some(server) = test_servers::redis() else { return };
+    block_on(async {
+        let mut sink = open(&address(server.port(), "?timeout=1s"));
+        sink.write(&at(1)).await.unwrap();
+        sink.flush().await.unwrap();
+        server.pause();
+        sink.write(&at(2)).await.unwrap();
+        // The transaction waits in the server's buffers, and so does the next one.
+        for _ in 0..2 {
+            let error = sink.flush().await.unwrap_err();
+            assert!(error.is_retryable(), "{error}");
+        }
+        server.resume();
+        while sink.flush().await.is_err() {}
+        sink.write(&at(3)).await.unwrap();
+        sink.close().await.unwrap();
+        contract::same_ids(&ids(&server).await, 0..30);
+    });
+}
+
+#[test]
+fn streams_are_bounded_and_keys_begin_as_one_likes() {
+    let Some(server) = test_servers::redis() else { return };
+    block_on(async {
+        let mut sink = open(&address(server.port(), "/3?prefix=mine&maxlen=1000&latest=off"));
+        sink.write(&batch(0..20_000)).await.unwrap();
+        sink.close().await.unwrap();
+        let client = redis::Client::open(format!("redis://{}/3", server.address())).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let length: u64 = redis::cmd("XLEN").arg("mine:trade").query_async(&mut connection).await.unwrap();
+        assert!((1000..1200).contains(&length), "{length}");
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+        assert_eq!(keys, ["mine:trade"]);
+    });
+}
+
+#[test]
+fn the_latest_state_is_what_was_said_last() {
+    let Some(server) = test_servers::redis() else { return };
+    let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "BTCUSDT", Some("BTC/USDT:USDT")));
+    let event = |t: i64, body: Body| {
+        let mut event = Event::new(instrument.clone(), Time::from_micros(t), Some(Time::from_micros(t - 1)), body);
+        event.id = canonical::id(&event);
+        event
+    };
+    let number = |text: &str| Some(text.parse().unwrap());
+    block_on(async {
+        let mut sink = open(&address(server.port(), ""));
+        let whole = Ticker { last: number("1.5"), bid: number("1.4"), ..Ticker::default() };
+        let first =
+            [event(10, Body::Ticker(whole)), event(20, Body::Funding(Funding { rate: number("-0.0001"), interval_hours: Some(8), ..Funding::default() }))];
+        sink.write(&Arc::new(Batch::new(first.into()))).await.unwrap();
+        sink.flush().await.unwrap();
+        let delta = [
+            event(30, Body::Ticker(Ticker { last: number("1.6"), ..Ticker::default() })),
+            event(40, Body::Ticker(Ticker { last: number("1.7"), ..Ticker::default() })),
+        ];
+        sink.write(&Arc::new(Batch::new(delta.into()))).await.unwrap();
+        sink.close().await.unwrap();
+        let found: HashMap<String, String> = ask(&server, &["HGETALL", "collector:latest:bybit:linear:BTCUSDT"]).await;
+        let wanted = [
+            ("ticker.last", "1.7"),
+            ("ticker.bid", "1.4"),
+            ("ticker.t", "40"),
+            ("ticker.et", "39"),
+            ("funding.rate", "-0.0001"),
+            ("funding.interval_hours", "8"),
+            ("funding.t", "20"),
+            ("funding.et", "19"),
+        ];
+        assert_eq!(found, wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    });
+}
+
+/// What a sink at an address says when it is asked for something.
+async fn said(address: &str) -> (SinkErrorKind, String) {
+    let sink = SinkUri::parse(address).unwrap();
+    let error = sink.open().unwrap().position().await.unwrap_err();
+    let everything = format!("{error} {error:?} {sink} {sink:?} {}", sink.open().unwrap().name());
+    assert!(!everything.contains("hunter2"), "{everything}");
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why() {
+    let Some(server) = test_servers::redis_with(&["--requirepass", "hunter2-redis"]) else { return };
+    let port = server.port();
+    block_on(async {
+        let (kind, words) = said(&format!("redis://:hunter2-wrong@127.0.0.1:{port}")).await;
+        assert!(
+            kind == SinkErrorKind::Permanent && words.starts_with(&format!("redis://***@127.0.0.1:{port}: ")) && words.contains("authentication failed"),
+            "{kind:?} {words}"
+        );
+        let (kind, words) = said(&address(port, "")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("Authentication required"), "{kind:?} {words}");
+        let right = format!("redis://:hunter2-redis@127.0.0.1:{port}");
+        let mut sink = open(&right);
+        sink.write(&at(1)).await.unwrap();
+        sink.close().await.unwrap();
+        drop(server);
+        let (kind, words) = said(&right).await;
+        assert!(kind == SinkErrorKind::Retryable && words.contains("refused"), "{kind:?} {words}");
+    });
+}
+
+#[test]
+fn a_key_of_somebody_else_is_left_alone() {
+    let Some(server) = test_servers::redis() else { return };
+    block_on(async {
+        let () = ask(&server, &["SET", "collector:trade", "mine"]).await;
+        let (kind, words) = said(&address(server.port(), "")).await;
+        assert!(
+            kind == SinkErrorKind::Permanent && words.ends_with("the key `collector:trade` is a string and no stream: remove it, or take another `prefix=`"),
+            "{words}"
+        );
+    });
+}
