@@ -66,6 +66,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  collector tail file:./data\n  collector tail file:/mnt/a/data file:/mnt/b/data --from 1h | jq -c 'select(.type==\"funding\")'\n  collector tail file:./data --no-follow > all.ndjson"
     )]
     Tail(TailArgs),
+    /// Merge small files of a Parquet dataset's days that are over; a running collector does it by itself
+    #[cfg(feature = "parquet")]
+    #[command(after_help = "Example:\n  collector compact ./data")]
+    Compact(CompactArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  collector completions bash > ~/.local/share/bash-completion/completions/collector")]
     Completions(CompletionsArgs),
@@ -125,7 +129,7 @@ pub(crate) struct RunArgs {
     /// Stop in an orderly way after this long [default: never]
     #[arg(long = "for", value_name = "DUR")]
     pub(crate) stop_after: Option<String>,
-    /// Where events go; repeatable: `stdout:`, `file:DIR` [default: `file:./data`]
+    /// Where events go; repeatable: `stdout:`, `file:DIR`, `parquet:DIR`, `parquet:s3://BUCKET/PREFIX` [default: `parquet:./data`]
     #[arg(long, value_name = "URI")]
     pub(crate) sink: Vec<String>,
     /// Pass on unchanged states too
@@ -310,6 +314,15 @@ pub(crate) struct VenuesArgs {
     /// JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Flags of `compact`.
+#[cfg(feature = "parquet")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompactArgs {
+    /// The dataset: what stands behind `parquet:`
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
 }
 
 /// Flags of `audit`.

@@ -4,6 +4,8 @@ mod args;
 mod captures;
 mod cmd_audit;
 mod cmd_check;
+#[cfg(feature = "parquet")]
+mod cmd_compact;
 mod cmd_completions;
 mod cmd_reparse;
 mod cmd_replay;
@@ -85,6 +87,8 @@ fn dispatch(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => Ok(ExitCode::from(cmd_check::run(args, &policies, &environment, &mut io::stdout().lock(), &mut io::stderr().lock())?)),
         Command::Audit(args) => cmd_audit::run(args, &resolve(&args.given(), Need::Nothing)?, now()),
         Command::Tail(args) => cmd_tail::run(args, &resolve(&args.config.given(), Need::Nothing)?, now()),
+        #[cfg(feature = "parquet")]
+        Command::Compact(args) => cmd_compact::run(args, &mut io::stderr().lock()).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => cmd_completions::run(args, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     }
 }

@@ -52,7 +52,7 @@ pub use file::{FileOptions, FileSink};
 pub use lines::{Lines, Rest};
 pub use null::NullSink;
 #[cfg(feature = "parquet")]
-pub use parquet::{MergeOptions, Merged, ParquetOptions, ParquetSink, merge};
+pub use parquet::{MergeOptions, Merged, ParquetOptions, ParquetSink, merge as merge_parquet};
 pub use registry::SinkUri;
 pub use sink::{Sink, SinkFuture};
 pub use source::{Reading, Since, Source, SourceUri};

@@ -25,6 +25,8 @@ const RATE_EACH: usize = 2 << 20;
 const NEW_BYTES: usize = 16 << 20;
 /// So much memory may be taken by rows.
 const ALL_BYTES: usize = 32 << 20;
+/// How often it is looked what is due, at least.
+const LOOK: Duration = Duration::from_millis(5);
 /// How often it is looked for partitions that are idle.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -59,6 +61,10 @@ pub(super) struct Dataset {
     /// Who waits for a flush, and up to which batch.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     swept: Instant,
+    /// When it was last looked what is due.
+    looked: Instant,
+    /// Whether the last command had to be waited for.
+    is_idle: bool,
     counts: Counts,
 }
 
@@ -110,6 +116,8 @@ impl Dataset {
             last: 0,
             flushes: Vec::new(),
             swept: Instant::now(),
+            looked: Instant::now(),
+            is_idle: true,
             counts: Counts::new(sink),
         }
     }
@@ -132,13 +140,25 @@ impl Dataset {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.write_all(post),
             }
-            self.write_due(post)?;
-            self.answer();
-            self.sweep();
+            let now = Instant::now();
+            if now.duration_since(self.looked) >= LOOK || self.is_idle {
+                self.looked = now;
+                self.write_due(post)?;
+                self.answer();
+                self.sweep();
+            }
         }
     }
 
-    fn receive(&self, post: &Post) -> Result<Command, RecvTimeoutError> {
+    fn receive(&mut self, post: &Post) -> Result<Command, RecvTimeoutError> {
+        // While one command follows the other, it is not asked each time what is due.
+        self.is_idle = false;
+        if self.looked.elapsed() < LOOK
+            && let Ok(command) = post.commands.try_recv()
+        {
+            return Ok(command);
+        }
+        self.is_idle = true;
         let (every, rate) = (self.every(), self.rate());
         match self.partitions.iter().filter_map(|partition| partition.due(every, rate)).min() {
             Some(due) => post.commands.recv_timeout(due.saturating_duration_since(Instant::now())),
@@ -148,19 +168,16 @@ impl Dataset {
 
     /// Takes a batch.
     fn take(&mut self, batch: &Arc<Batch>, post: &mut Post) -> Result<(), SinkError> {
-        let number = match batch.position() {
-            Some(position) => {
-                if !self.journaled || position.journal != self.owner.journal {
-                    // Another journal's files are other files.
-                    self.write_all(post)?;
-                    self.close_all();
-                    self.owner.journal = position.journal;
-                    self.journaled = true;
-                }
-                position.number
-            }
-            None => self.last + 1,
-        };
+        let position = batch.position();
+        if position.is_some() != self.journaled || position.is_some_and(|position| position.journal != self.owner.journal) {
+            // Another journal's files are other files.
+            self.write_all(post)?;
+            self.close_all();
+            self.journaled = position.is_some();
+            self.owner.journal = position.map_or_else(super::chance, |position| position.journal);
+            self.last = 0;
+        }
+        let number = position.map_or(self.last + 1, |position| position.number);
         let now = Instant::now();
         let places = self.places(batch, post, now)?;
         let mut repeats = 0;
@@ -301,7 +318,7 @@ impl Dataset {
 
     /// Notes how far everything is safe.
     fn note(&self) {
-        let number = self.waits().map_or(self.last, |first| first - 1);
+        let number = self.waits().map_or(self.last, |first| first.saturating_sub(1));
         if self.journaled {
             *self.safe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Position { journal: self.owner.journal, number });
         }

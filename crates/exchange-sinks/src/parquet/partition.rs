@@ -14,7 +14,7 @@ use super::encode::{self, Draft};
 use super::fill;
 use super::rows::Rows;
 use super::store::{Store, broken};
-use super::table::{TABLES, Table};
+use super::table::TABLES;
 use crate::error::{SinkError, SinkErrorKind};
 
 /// A row group is closed at so many rows, or when they take so much memory.
@@ -97,12 +97,12 @@ impl Partition {
         let path = key.path();
         let mut this =
             Self { rows: Rows::new(table), path, published: 0, published_bytes: 0, current: None, safe: None, waits: None, written: None, used: now, key };
-        this.look(table, owner, store)?;
+        this.look(owner, store)?;
         Ok(Some(this))
     }
 
     /// Finds out what the files of the partition hold of the journal, and whether the newest of them can be continued.
-    fn look(&mut self, table: &Table, owner: Owner, store: &dyn Store) -> Result<(), SinkError> {
+    fn look(&mut self, owner: Owner, store: &dyn Store) -> Result<(), SinkError> {
         let own = own_prefix(owner.journal);
         let names = store.list(&self.path)?;
         let newest = names.iter().filter(|name| name.starts_with(&own) && name.ends_with(SUFFIX)).max();
@@ -125,7 +125,6 @@ impl Partition {
                 self.current = Some(Current { name: name.clone(), sealed: metadata.num_row_groups(), bytes, first });
             }
         }
-        debug_assert_eq!(self.rows.columns().len(), table.columns().count());
         Ok(())
     }
 
