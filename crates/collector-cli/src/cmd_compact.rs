@@ -14,7 +14,7 @@ pub(crate) fn run(args: &CompactArgs, err: &mut impl Write) -> anyhow::Result<()
         writeln!(err, "nothing to merge")?;
         return Ok(());
     }
-    let mebibytes = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20);
+    let mebibytes = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20);
     writeln!(
         err,
         "{} days: {} files of {} became {} of {}",
