@@ -47,7 +47,9 @@ pub(crate) const SIM_KEYS: [&str; 9] = ["symbols", "rate", "seed", "latency", "f
 /// The keys of `spool`.
 pub(crate) const SPOOL_KEYS: [&str; 2] = ["sync", "max_size"];
 
-/// What holds where nobody says otherwise. Whatever depends on the machine or on other keys is not here.
+/// Where events go where nobody says otherwise: a dataset to query, or lines where a build has none.
+const DEFAULT_SINK: &str = if cfg!(feature = "parquet") { "parquet:./data" } else { "file:./data" };
+/// What else holds where nobody says otherwise. Whatever depends on the machine or on other keys is not here.
 const DEFAULTS: &str = r#"
 markets = "linear"
 channels = "ticker,mark,funding,open_interest"
@@ -55,7 +57,6 @@ symbols = "*"
 mode = "auto"
 interval = "5s"
 once = false
-sinks = "file:./data"
 all_events = false
 fold = false
 simulate = false
@@ -211,6 +212,9 @@ impl Config {
     fn builtin(&mut self, venues: &[VenuePolicy<'_>], environment: &Environment) {
         let defaults = read::toml(DEFAULTS, &|_| Origin::Default).unwrap_or_else(|_| Node::table(Origin::Default));
         self.layers.push(defaults);
+        let mut sinks = Node::table(Origin::Default);
+        sinks.insert(&["sinks"], Node::text(DEFAULT_SINK.to_owned(), Origin::Default));
+        self.layers.push(sinks);
         let mut state = Node::table(Origin::Default);
         state.insert(&["state"], Node::text(default_state(environment).display().to_string(), Origin::Default));
         self.layers.push(state);

@@ -30,7 +30,8 @@ fn what_nobody_says_has_a_default() {
     assert_eq!(settings.channels, [Channel::Ticker, Channel::Mark, Channel::Funding, Channel::OpenInterest]);
     assert!(settings.symbols.is_all());
     assert_eq!((settings.mode, settings.interval, settings.stop_after), (Mode::Auto, Duration::from_secs(5), None));
-    assert_eq!(settings.sinks, [SinkUri::parse("file:./data").unwrap()]);
+    let sink = if cfg!(feature = "parquet") { "parquet:./data" } else { "file:./data" };
+    assert_eq!(settings.sinks, [SinkUri::parse(sink).unwrap()]);
     assert_eq!(settings.listen, Listen { address: Some(([127, 0, 0, 1], 9464).into()), is_default: true });
     assert_eq!((settings.shard, settings.log), (Shard { index: 0, count: 1 }, Log::Auto));
     assert_eq!(
