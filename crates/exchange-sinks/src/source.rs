@@ -2,6 +2,8 @@
 //! names.
 
 mod files;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+pub(crate) mod messages;
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,8 +70,14 @@ struct Scheme {
 }
 
 /// All kinds of sources of this build.
-const SCHEMES: &[Scheme] =
-    &[Scheme { names: &["file"], shape: "file:DIR", read: files::directory }, Scheme { names: &["stdin"], shape: "stdin:", read: files::stdin }];
+const SCHEMES: &[Scheme] = &[
+    Scheme { names: &["file"], shape: "file:DIR", read: files::directory },
+    Scheme { names: &["stdin"], shape: "stdin:", read: files::stdin },
+    #[cfg(feature = "nats")]
+    Scheme { names: &["nats"], shape: "nats://HOST/STREAM", read: crate::nats::origin },
+    #[cfg(feature = "kafka")]
+    Scheme { names: &["kafka"], shape: "kafka://HOST/TOPIC", read: crate::kafka::origin },
+];
 
 /// A source's address, checked but not opened. It may hold a password, and shows none.
 #[derive(Clone)]

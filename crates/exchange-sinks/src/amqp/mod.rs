@@ -41,7 +41,7 @@ type Confirming = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Sen
 
 enum Sent {
     Confirming(Confirming),
-    Over(lapin::Result<Confirmation>),
+    Over(Box<lapin::Result<Confirmation>>),
 }
 
 struct Link {
@@ -177,7 +177,7 @@ impl Server for Amqp {
             channel.basic_publish(exchange, subject.into(), mandatory, message.line(), properties).await?.await
         });
         let sent = match (&mut publishing).now_or_never() {
-            Some(over) => Sent::Over(over),
+            Some(over) => Sent::Over(Box::new(over)),
             None => Sent::Confirming(publishing),
         };
         link.sent.push_back((number, sent));
@@ -188,10 +188,10 @@ impl Server for Amqp {
         let Some(link) = &mut self.link else { return Err(self.options.silent_for("cannot publish")) };
         let Some((_, first)) = link.sent.front_mut() else { return std::future::pending().await };
         if let Sent::Confirming(confirming) = first {
-            *first = Sent::Over(confirming.await);
+            *first = Sent::Over(Box::new(confirming.await));
         }
         let Some((number, Sent::Over(result))) = link.sent.pop_front() else { return std::future::pending().await };
-        Ok((number, self.judge(result)?))
+        Ok((number, self.judge(*result)?))
     }
 
     fn silent(&mut self) -> SinkError {

@@ -6,6 +6,7 @@
 
 mod client;
 mod options;
+mod source;
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,7 @@ use crate::sink::Sink;
 use client::{Context, News};
 use options::Options;
 pub(crate) use options::target;
+pub(crate) use source::origin;
 
 impl Target for Options {
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {

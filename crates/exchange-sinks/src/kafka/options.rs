@@ -59,8 +59,10 @@ impl Options {
                 .take("sasl", "mechanism (`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`)", among(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]))?
                 .unwrap_or_else(|| "PLAIN".to_owned()),
         };
-        if !cfg!(feature = "kafka-tls") && (options.tls || options.authority.is_some() || options.mechanism != "PLAIN") {
-            return Err(address.wrong("TLS and SCRAM need OpenSSL, which this build does not have: `cargo build --release --features kafka-tls` brings it"));
+        if !cfg!(kafka_tls) && (options.tls || options.authority.is_some() || options.mechanism != "PLAIN") {
+            return Err(address.wrong(
+                "TLS and SCRAM need OpenSSL, which this build does not have: `RUSTFLAGS=\"--cfg kafka_tls\" cargo build --release --features kafka` brings it",
+            ));
         }
         Ok(options)
     }
@@ -150,9 +152,9 @@ mod tests {
         assert!(take("kafka://me@h").unwrap().producer().unwrap_err().to_string().contains("the user has no password"));
     }
 
-    #[cfg(not(feature = "kafka-tls"))]
+    #[cfg(not(kafka_tls))]
     #[test]
     fn what_brings_tls_is_told() {
-        assert!(take("kafka://h?tls=true").unwrap_err().contains("--features kafka-tls"));
+        assert!(take("kafka://h?tls=true").unwrap_err().contains("--cfg kafka_tls"));
     }
 }

@@ -15,6 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::*;
 use crate::SinkUri;
 use crate::contract::{self, batch, block_on, insist};
+use crate::source::{Reading, Since, SourceUri};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -176,6 +177,30 @@ fn two_collectors_give_each_id_twice_at_most() {
     assert_eq!(found.len(), 2_000);
     found.dedup();
     assert!(found == ids_of(&batch(0..1_000)));
+}
+
+#[test]
+fn a_topic_is_read_back() {
+    let cluster = cluster();
+    let uri = SourceUri::parse(&format!("kafka://{}/events", cluster.bootstrap_servers())).unwrap();
+    let text = |ids| String::from_utf8(batch(ids).lines().to_vec()).unwrap();
+    block_on(async {
+        let mut now = uri.open(Reading { from: Since::Now, follow: true }).unwrap();
+        let mut sink = queue(&cluster);
+        insist(&mut sink, [batch(0..5_000)]).await;
+        let mut whole = uri.open(Reading { from: Since::Start, follow: false }).unwrap();
+        let mut lines = String::new();
+        while let Some(batch) = whole.next().await.unwrap() {
+            lines += std::str::from_utf8(batch.lines()).unwrap();
+        }
+        assert!(lines == text(0..5_000));
+        let mut later = uri.open(Reading { from: Since::Time(Time::from_micros(2_000)), follow: false }).unwrap();
+        assert!(later.next().await.unwrap().is_none(), "all were received before");
+        // It begins when it is first asked.
+        assert!(tokio::time::timeout(Duration::from_secs(2), now.next()).await.is_err(), "nothing came since");
+        insist(&mut sink, [batch(5_000..5_001)]).await;
+        assert_eq!(std::str::from_utf8(now.next().await.unwrap().unwrap().lines()).unwrap(), text(5_000..5_001));
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! acknowledged every message, which it does once the message is in its store.
 
 mod options;
+mod source;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,8 +24,10 @@ use crate::error::{SinkError, SinkErrorKind};
 use crate::queue::{Answer, IN_FLIGHT, Message, Queue, Server, subject};
 use crate::registry::Target;
 use crate::sink::Sink;
+use options::Login;
 use options::Options;
-pub(crate) use options::{Login, target};
+pub(crate) use options::target;
+pub(crate) use source::origin;
 
 impl Target for Options {
     fn open(&self) -> Result<Box<dyn Sink>, SinkError> {

@@ -9,6 +9,7 @@ use test_servers::{Proxy, Server};
 use super::*;
 use crate::SinkUri;
 use crate::contract::{self, batch, block_on, insist};
+use crate::source::{Reading, Since, Source, SourceUri};
 
 fn sink(port: u16, rest: &str) -> Box<dyn Sink> {
     SinkUri::parse(&format!("nats://127.0.0.1:{port}/{rest}")).unwrap().open().unwrap()
@@ -154,6 +155,46 @@ fn two_collectors_make_one_stream() {
         one.await.unwrap();
         two.await.unwrap();
         assert!(ids(&server, "events").await == ids_of(&batch(0..12_000)));
+    });
+}
+
+/// What a source gives, until it ends or has given so many events.
+async fn read(source: &mut dyn Source, most: usize) -> String {
+    let (mut lines, mut count) = (String::new(), 0);
+    while count < most {
+        match source.next().await {
+            Ok(Some(batch)) => {
+                count += batch.events().len();
+                lines += std::str::from_utf8(batch.lines()).unwrap();
+            }
+            Ok(None) => break,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_stream_is_read_back_over_a_lost_connection() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
+    let open = |from, follow| SourceUri::parse(&format!("nats://{}/events", proxy.address())).unwrap().open(Reading { from, follow }).unwrap();
+    let text = |ids| String::from_utf8(batch(ids).lines().to_vec()).unwrap();
+    block_on(async {
+        let mut sink = sink(server.port(), "");
+        insist(&mut *sink, [batch(0..5_000)]).await;
+        assert!(read(&mut *open(Since::Start, false), usize::MAX).await == text(0..5_000));
+        assert_eq!(read(&mut *open(Since::Now, false), usize::MAX).await, "");
+        assert_eq!(read(&mut *open(Since::Time(Time::from_micros(2)), false), usize::MAX).await, "", "all were received before");
+        let mut following = open(Since::Start, true);
+        let mut lines = read(&mut *following, 2_000).await;
+        proxy.cut();
+        insist(&mut *sink, [batch(5_000..6_000)]).await;
+        lines += &read(&mut *following, 6_000 - lines.lines().count()).await;
+        assert!(lines == text(0..6_000));
     });
 }
 

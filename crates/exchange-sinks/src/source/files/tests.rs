@@ -101,7 +101,8 @@ fn what_is_not_there_is_an_error_at_once() {
     assert_eq!(refused(&format!("file:{path}/no"), true), format!("cannot read `{path}/no`: No such file or directory"));
     assert_eq!(refused(&format!("file:{path}"), false), format!("there are no files of event lines (`*.ndjson`, `*.ndjson.zst`) in `{path}`"));
     assert_eq!(refused("file:", false), "`file:`: it lacks a directory or a file (such as `file:./data`)");
-    assert_eq!(refused("ftp://me:secret@h/x", false), "`ftp://***@h/x` is nothing that this build reads events from: there are `file:DIR`, `stdin:`");
+    let unknown = refused("ftp://me:secret@h/x", false);
+    assert!(unknown.starts_with("`ftp://***@h/x` is nothing that this build reads events from: there are `file:DIR`, `stdin:`"), "{unknown}");
     assert_eq!(refused("stdin:x", false), "`stdin:x`: nothing goes behind `stdin:`");
 }
 

@@ -1,0 +1,66 @@
+//! Two collectors side by side, one of which dies: what they leave in a broker has every event, each once, with the binary as
+//! a user runs it and a real server.
+#![cfg(unix)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use rustix::process::Signal;
+use support::{Events, Place, Running, Stdout};
+
+fn ids(events: &Events) -> BTreeSet<String> {
+    events.lines().map(|line| line.id().to_owned()).collect()
+}
+
+/// Two collectors of one market, each into its own files and into the sink of `address(name)`; one is killed.
+fn pair(place: &Place, address: impl Fn(&str) -> String) -> BTreeSet<String> {
+    let (simulator, options) = place.simulator("--exchanges bybit,binance --symbols 5 --rate 2000 --for 60s");
+    let run = |name: &str| {
+        let mut command = place.collector(&format!(
+            "run --exchanges bybit,binance --channels trade,mark,funding --listen 127.0.0.1:0 --log json --name {name} --sink file:{name} --sink {}",
+            address(name)
+        ));
+        Running::start(command.args(&options), Stdout::Collect)
+    };
+    let (one, other) = (run("one"), run("other"));
+    one.wait_for_events(1_000);
+    other.wait_for_events(1_000);
+    one.signal(Signal::KILL);
+    drop(one);
+    other.wait_for_events(3_000);
+    other.stop().ok();
+    drop(simulator);
+    let (one, other) = (ids(&Events::of_killed(&place.path("one"))), ids(&Events::of_sink(&place.path("other"))));
+    assert!(one.intersection(&other).count() > 100, "they saw the same");
+    other
+}
+
+#[test]
+fn two_collectors_make_one_clean_stream() {
+    let Some(server) = test_servers::nats() else { return };
+    let place = Place::new();
+    let address = format!("nats://{}/ticks", server.address());
+    let survivor = pair(&place, |_| address.clone());
+    let tail = place.run(&format!("tail {address} --no-follow")).ok();
+    let events = Events::parse(&tail.stdout);
+    // Nothing was left out: it is the stream itself that has each once.
+    assert!(tail.stderr.contains(&format!("{} events, 0 repetitions left out", events.len())), "{}", tail.stderr);
+    events.assert_once();
+    let stream = ids(&events);
+    assert!(stream.is_superset(&survivor), "{} are missing", survivor.difference(&stream).count());
+}
+
+#[test]
+fn what_two_streams_hold_is_merged() {
+    let Some(server) = test_servers::nats() else { return };
+    let place = Place::new();
+    let address = |name: &str| format!("nats://{}/{name}", server.address());
+    let survivor = pair(&place, address);
+    let tail = place.run(&format!("tail {} {} --no-follow", address("one"), address("other"))).ok();
+    let events = Events::parse(&tail.stdout);
+    assert!(!tail.stderr.contains(" 0 repetitions left out"), "they saw the same: {}", tail.stderr);
+    events.assert_once();
+    let all = ids(&events);
+    assert!(all.is_superset(&survivor), "{} are missing", survivor.difference(&all).count());
+}
