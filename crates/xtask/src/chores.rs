@@ -6,22 +6,19 @@ use crate::ratios;
 use crate::run::cargo;
 use crate::servers;
 
-/// All features that a Rust toolchain and a C compiler are enough for: TLS of Kafka's client wants OpenSSL's headers.
-const FEATURES: &str = "--features amqp,kafka,nats,postgres,redis,s3";
-
 /// All that CI checks, what fails fastest first.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     cargo(root, "fmt --all --check", &[], &[])?;
     cargo(root, "deny check bans licenses sources", &[], &[])?;
-    cargo(root, &format!("clippy --workspace --all-targets {FEATURES} --locked -- -D warnings"), &[], &[])?;
+    cargo(root, "clippy --workspace --all-targets --all-features --locked -- -D warnings", &[], &[])?;
     test(root, &[])?;
-    cargo(root, &format!("doc --workspace {FEATURES} --no-deps --locked"), &[], &[("RUSTDOCFLAGS", "-D warnings")])
+    cargo(root, "doc --workspace --all-features --no-deps --locked", &[], &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
-/// The tests of all crates with all these features, those in the documentation included, and before them what they need.
+/// The tests of all crates with all their features, those in the documentation included, and before them what they need.
 pub(crate) fn test(root: &Path, more: &[&str]) -> anyhow::Result<()> {
     servers::prepare(root);
-    cargo(root, &format!("test --workspace {FEATURES} --locked"), more, &[])
+    cargo(root, "test --workspace --all-features --locked", more, &[])
 }
 
 /// Writes what fixtures give beside them. The conformance suite does it: what it compares is what it writes. (Of all
@@ -29,7 +26,7 @@ pub(crate) fn test(root: &Path, more: &[&str]) -> anyhow::Result<()> {
 /// compiled already.)
 pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
     let environment = [("COLLECTOR_BLESS", venue.unwrap_or("all"))];
-    cargo(root, &format!("test --workspace {FEATURES} --locked --test conformance fixtures_give_their_blessed_events"), &[], &environment)
+    cargo(root, "test --workspace --all-features --locked --test conformance fixtures_give_their_blessed_events", &[], &environment)
 }
 
 /// The benchmarks, which are the root package's, and how the venues' decoding compares.
