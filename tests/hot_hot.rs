@@ -64,3 +64,27 @@ fn what_two_streams_hold_is_merged() {
     let all = ids(&events);
     assert!(all.is_superset(&survivor), "{} are missing", survivor.difference(&all).count());
 }
+
+#[test]
+fn shares_are_disjoint_and_together_everything() {
+    let Some(server) = test_servers::nats() else { return };
+    let place = Place::new();
+    let address = format!("nats://{}/shares", server.address());
+    let (simulator, options) = place.simulator("--exchanges bybit,binance --symbols 20 --rate 100 --for 60s");
+    let symbols = |share: &str, sink: &str| {
+        let mut command = place
+            .collector(&format!("run --exchanges bybit,binance --channels ticker --once --shard {share} --name {sink} --sink file:{sink} --sink {address}"));
+        Running::start(command.args(&options), Stdout::Collect).finish().ok();
+        let named = |line: support::Line<'_>| ["venue", "venue_symbol"].map(|key| line.json()[key].to_string());
+        Events::of_sink(&place.path(sink)).of(&["ticker"]).map(named).collect::<BTreeSet<_>>()
+    };
+    let shares = [symbols("0/3", "first"), symbols("1/3", "second"), symbols("2/3", "third")];
+    assert!(shares.iter().all(|share| !share.is_empty()), "{shares:?}");
+    let together: BTreeSet<_> = shares.iter().flatten().cloned().collect();
+    assert_eq!(shares.iter().map(BTreeSet::len).sum::<usize>(), together.len(), "an instrument of two");
+    assert_eq!(together, symbols("0/1", "all"));
+    drop(simulator);
+    let stream = Events::parse(&place.run(&format!("tail {address} --no-follow")).ok().stdout);
+    let found: BTreeSet<_> = stream.of(&["ticker"]).map(|line| ["venue", "venue_symbol"].map(|key| line.json()[key].to_string())).collect();
+    assert_eq!(found, together);
+}
