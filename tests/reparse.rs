@@ -69,7 +69,8 @@ fn what_nobody_changed_is_the_same_and_what_was_changed_is_found() {
     let corrected = Events::of_sink(&place.path("corrected"));
     let mut ids: Vec<&str> = corrected.lines().map(support::Line::id).collect();
     let mut wanted = [id(wrong), id(missed)];
-    (ids.sort_unstable(), wanted.sort());
+    ids.sort_unstable();
+    wanted.sort();
     assert_eq!(ids, wanted, "what is right now");
     let examples = report["examples"].as_array().unwrap();
     let change = examples.iter().find(|example| !example["collected"].is_null() && !example["now"].is_null()).unwrap();

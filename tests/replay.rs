@@ -10,7 +10,7 @@ use support::{Events, Place, Running, STREAMED, Stdout, assert_decoded, eventual
 
 /// Collects from simulated venues into `live`, captures into `archive`.
 fn collect(place: &Place, arguments: &str, events: u64) {
-    let (_simulator, options) = place.simulator("--exchanges bybit,binance --symbols 8 --rate 2000 --for 120s");
+    let (_simulator, options) = place.simulator("--exchanges bybit,binance --symbols 8 --rate 5000 --for 120s");
     let command = format!("run --exchanges bybit,binance --listen 127.0.0.1:0 --log json --sink file:live --capture archive {arguments}");
     let run = Running::start(place.collector(&command).args(&options), Stdout::Collect);
     run.wait_for_events(events);

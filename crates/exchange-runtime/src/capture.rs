@@ -178,8 +178,17 @@ impl<W: Write> Archive<W> {
             }
             Ok(()) => {}
             Err(error) => {
-                let path = self.current.take().map(|current| current.path.display().to_string());
-                let why = format!("cannot write `{}`: {error}", path.as_deref().unwrap_or("another file of captures"));
+                let what = self.current.take().map_or_else(
+                    || "another file of captures".to_owned(),
+                    |current| {
+                        if current.bytes == 0 {
+                            // Attempts shall not litter the directory. If this fails as well, one does.
+                            let _litter = std::fs::remove_file(&current.path);
+                        }
+                        format!("`{}`", current.path.display())
+                    },
+                );
+                let why = format!("cannot write {what}: {error}");
                 if self.failed.is_none() {
                     tracing::error!("{why}: captures are lost until there is room");
                 }
@@ -197,9 +206,9 @@ impl<W: Write> Archive<W> {
             self.open(now)?;
         }
         if let Some(current) = &mut self.current {
-            current.bytes += lines.len();
             current.out.write_all(lines)?;
             current.out.flush()?;
+            current.bytes += lines.len();
         }
         Ok(())
     }

@@ -289,9 +289,13 @@ mod tests {
         sealer.seal(&mut collected);
         let mut comparison = Comparison::new(10);
         let mut ids = Ids::default();
-        collected.iter().for_each(|event| ids.add(event.id));
+        for event in &collected {
+            ids.add(event.id);
+        }
         comparison.collected(ids);
-        now.iter().for_each(|event| comparison.captured("x", event.received));
+        for event in &now {
+            comparison.captured("x", event.received);
+        }
         let mut pipeline = Pipeline::new("x", Arc::new(Everything), false, false);
         let mut written = comparison.compare(&mut pipeline, &mut sealer, now).events().len();
         for event in &collected {

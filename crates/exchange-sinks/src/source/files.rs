@@ -102,6 +102,11 @@ fn written(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|file| file.modified()).ok()
 }
 
+/// Whether a file was written to just now.
+fn is_recent(path: &Path) -> bool {
+    written(path).is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < LEFT))
+}
+
 /// Whether a file may hold what is to be read.
 fn may_hold(path: &Path, from: Since) -> bool {
     let Since::Time(time) = from else { return true };
@@ -126,29 +131,35 @@ fn read_all(files: Vec<PathBuf>, from: Since, out: &mut Out) -> Result<(), Gone>
 fn follow(path: &Path, found: Vec<PathBuf>, from: Since, out: &mut Out) -> Result<(), Gone> {
     let newest = found.last().cloned();
     // A file of the past may still grow if it is the newest, or was written to just now: two may write.
-    let grows = |path: &Path| newest.as_deref() == Some(path) || written(path).is_some_and(|at| at.elapsed().is_ok_and(|ago| ago < LEFT));
-    let mut silent: Vec<PathBuf> = if from == Since::Now { found.iter().filter(|path| grows(path)).cloned().collect() } else { Vec::new() };
+    let grows = |path: &Path, newest: Option<&PathBuf>| newest.is_some_and(|newest| newest == path) || is_recent(path);
+    // What is there now is passed over where only what comes is wanted.
+    let mut told = from != Since::Now;
+    let mut found: Vec<PathBuf> = found.into_iter().filter(|path| if told { may_hold(path, from) } else { grows(path, newest.as_ref()) }).collect();
     let mut seen: Option<PathBuf> = None;
     let mut open: BTreeMap<PathBuf, OpenFile<File>> = BTreeMap::new();
-    let mut found = if from == Since::Now { silent.clone() } else { found.into_iter().filter(|path| may_hold(path, from)).collect() };
     loop {
+        let newest = found.last().cloned();
         for path in found.drain(..) {
-            if let Some(file) = out.open(&path)? {
-                open.insert(path.clone(), file);
+            if let Some(mut file) = out.open(&path)? {
+                while out.read_some(&mut file, told)? {}
+                // Those of the past may be more than a process may have open.
+                if grows(&path, newest.as_ref()) {
+                    open.insert(path.clone(), file);
+                } else {
+                    out.end(file)?;
+                }
             }
             seen = seen.max(Some(path));
         }
+        told = true;
         let last = open.keys().next_back().cloned();
         let mut left = Vec::new();
         for (path, file) in &mut open {
-            let told = !silent.contains(path);
-            while out.read_some(file, told)? {}
+            while out.read_some(file, true)? {}
             if file.grown.elapsed() > LEFT && last.as_ref() != Some(path) {
                 left.push(path.clone());
             }
         }
-        // What was there at the beginning was passed over; from here on, everything counts.
-        silent.clear();
         for path in left {
             if let Some(file) = open.remove(&path) {
                 out.end(file)?;
