@@ -169,6 +169,8 @@ impl Stage {
         // A socket may carry options besides, which a run does not offer.
         let decoded: String = decoded.stdout.split_inclusive('\n').filter(|line| !line.contains(r#""market":"option""#)).collect();
         assert_decoded(&Events::of_sink(&self.place.path("out")), &Events::parse(&decoded), &types);
+        let again = self.place.run("reparse captures --events out --all-events --examples 3");
+        assert_eq!(again.status, Some(0), "{}{}", again.stdout, again.stderr);
     }
 }
 

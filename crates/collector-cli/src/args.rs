@@ -40,6 +40,11 @@ pub(crate) enum Command {
     )]
     Replay(ReplayArgs),
     /// Captures against the events that were collected from them: what a changed decoder makes different; exit status 1 if anything
+    ///
+    /// The captures are decoded again and go through the pipeline of a run (say --all-events or --fold where the run had them).
+    /// What a run held back as known, what only a live run knows (gaps of lost connections, refills) and events of times without
+    /// captures are no differences. An event is changed where another one of the same type stands at the same instrument and time of
+    /// arrival. The events are read twice; each takes 16 bytes of memory.
     #[command(
         after_help = "Examples:\n  collector reparse captures/ --events ./data\n  collector reparse captures/ --events ./data --channels funding --examples 3\n  collector reparse captures/ --events ./data --sink file:./corrected"
     )]
