@@ -92,11 +92,10 @@ pub(crate) fn run(args: &ReplayArgs, settings: &Settings, venues: &[Venue], know
 
 async fn play(settings: &Settings, mut replay: Replay, mut read: Read, speed: Speed, stop: watch::Sender<bool>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let (end, mut ended) = watch::channel(false);
+    let mut ended = stop.subscribe();
     // The first signal ends the captures; what was decoded of them still goes out. The second ends everything at once.
     tokio::spawn(async move {
         signals.next().await;
-        end.send_replace(true);
         stop.send_replace(true);
         let status = signals.next().await;
         std::process::exit(status);
