@@ -68,7 +68,9 @@ impl Gaps {
                 came.entry((place_of(&event), kind)).or_default().push(line.received());
             }
         }
-        came.values_mut().for_each(|times| times.sort_unstable());
+        for times in came.values_mut() {
+            times.sort_unstable();
+        }
         let mut gaps = Self::default();
         for gap in told {
             let at = gap["t"].as_i64().unwrap();

@@ -10,7 +10,7 @@ use exchange_core::fold::STATES;
 use exchange_core::pipeline::{Counts, Wanted};
 use exchange_core::{Body, Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
 use exchange_sinks::{Sink, SinkError};
-use exchange_spool::Spool;
+use exchange_spool::{Backlog, Spool};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::journal;
 use crate::ledger::{self, Books, Keeper};
 use crate::limits::Limits;
 use crate::net::Outside;
-use crate::output::{Backlog, Output, SinkEnd};
+use crate::output::{Output, SinkEnd};
 use crate::shared::{Health, Numbers, Shared};
 use crate::state::{StateDir, StateError};
 use crate::venue::VenueActor;
@@ -482,7 +482,9 @@ impl Collector {
         // The last owners of the queues and of the tap are gone: their tasks end when they have written everything.
         for sink in std::mem::take(&mut self.sinks) {
             match sink.await {
-                Ok(SinkEnd { name, result, waiting }) => {
+                Ok(end) => {
+                    let waiting = end.waiting();
+                    let SinkEnd { name, result, .. } = end;
                     if waiting != Backlog::default() {
                         summary.waiting.push(SinkStatus { name: name.clone(), batches: waiting.batches, bytes: waiting.bytes, ..SinkStatus::default() });
                     }

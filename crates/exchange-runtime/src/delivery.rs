@@ -10,7 +10,7 @@ use std::time::Duration;
 use exchange_core::circuit::BackOff;
 use exchange_core::{Batch, Position};
 use exchange_sinks::{Sink, SinkError};
-use exchange_spool::{Read, Reader, Spool, SpoolError};
+use exchange_spool::{Backlog, Read, Reader, Spool, SpoolError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::ledger::{Book, Counting};
-use crate::output::{Backlog, SinkEnd};
+use crate::output::SinkEnd;
 
 /// How often a sink is asked to confirm, while batches come;
 const CONFIRM: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ struct Task {
     pauses: BackOff,
     /// What was accepted last and is not confirmed, and since when something is not.
     pending: Option<(Position, Instant)>,
-    /// Batches and events that are not confirmed.
+    /// Batches that were read and events that were accepted and are not confirmed.
     batches: u64,
     events: usize,
     /// Since when the sink is in trouble.
@@ -216,10 +216,8 @@ impl Task {
             if let Some(read) = self.delivery.reader.next() {
                 let lost = matches!(read, Read::Lost(_));
                 let batch = self.told(read);
-                let Answer::Done = self.ask(Call::Write(&batch)).await? else {
-                    self.batches += 1;
-                    return Ok(End::Late);
-                };
+                self.batches += 1;
+                let Answer::Done = self.ask(Call::Write(&batch)).await? else { return Ok(End::Late) };
                 self.accepted(&batch, lost);
                 // The journal and the sink may both be so quick that nobody else on this thread gets a turn.
                 tokio::task::coop::consume_budget().await;
@@ -286,7 +284,6 @@ impl Task {
     fn accepted(&mut self, batch: &Batch, lost: bool) {
         let earlier = !lost && batch.position().is_none_or(|position| position <= self.delivery.before);
         self.delivery.counting.accepted(batch.events(), earlier);
-        self.batches += 1;
         self.events += batch.events().len().max(1);
         let since = self.pending.map_or_else(Instant::now, |(_, since)| since);
         self.pending = Some((batch.position().unwrap_or_else(|| self.delivery.reader.position()), since));
@@ -406,9 +403,7 @@ impl Task {
                 result = Ok(());
             }
         }
-        let backlog = self.delivery.reader.backlog();
-        let waiting = Backlog { batches: backlog.batches + self.batches, ..backlog };
-        SinkEnd { name: self.delivery.name, result, waiting }
+        SinkEnd { name: self.delivery.name, result, reader: Some(self.delivery.reader), unconfirmed: self.batches }
     }
 }
 
@@ -441,3 +436,6 @@ async fn late(until: &mut watch::Receiver<Until>, down: Option<Instant>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

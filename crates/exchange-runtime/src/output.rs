@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use exchange_core::{Batch, Event, Pipeline};
 use exchange_sinks::{Sink, SinkError};
+use exchange_spool::{Backlog, Reader};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -25,12 +26,19 @@ pub(crate) struct Output {
 pub(crate) struct SinkEnd {
     pub(crate) name: String,
     pub(crate) result: Result<(), SinkError>,
-    /// What it has not got yet, and the next run delivers.
-    pub(crate) waiting: Backlog,
+    /// Its place in the journal: as long as this is held, what waits for it there is kept for it.
+    pub(crate) reader: Option<Reader>,
+    /// Batches that it took and did not confirm.
+    pub(crate) unconfirmed: u64,
 }
 
-/// What waits in the journal for a sink.
-pub(crate) type Backlog = exchange_spool::Backlog;
+impl SinkEnd {
+    /// What it has not got, and the next run delivers.
+    pub(crate) fn waiting(&self) -> Backlog {
+        let backlog = self.reader.as_ref().map(Reader::backlog).unwrap_or_default();
+        Backlog { batches: backlog.batches + self.unconfirmed, ..backlog }
+    }
+}
 
 impl Output {
     /// Starts a queue and a task for each sink. The tasks end when the output is dropped, after everything was written.

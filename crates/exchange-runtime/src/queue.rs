@@ -172,5 +172,5 @@ async fn write(
             }
         }
     }
-    SinkEnd { name, result, waiting: crate::output::Backlog::default() }
+    SinkEnd { name, result, reader: None, unconfirmed: 0 }
 }
