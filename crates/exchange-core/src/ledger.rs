@@ -432,7 +432,7 @@ mod tests {
     fn what_is_kept_is_written_by_this_run_or_the_next() {
         let mut first = balanced();
         first.sinks.clear();
-        let share = |kept, written, resumed| Share { kept, written, resumed, ..Share::default() };
+        let share = |kept, written, resumed| Share { written, kept, resumed, ..Share::default() };
         first.add_shares("pg:", [(key("A", "ticker", 1), share(3, 1, 0))]);
         assert_eq!(first.differences(false), []);
         let mut second = Account::default();
