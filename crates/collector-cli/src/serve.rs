@@ -52,7 +52,6 @@ fn describe() {
     describe_gauge!("collector_sink_backlog_batches", "Batches that wait in the journal for a sink.");
     describe_gauge!("collector_sink_backlog_bytes", Unit::Bytes, "What they take there, about.");
     describe_counter!("collector_sink_retries_total", "Attempts to write to a sink that failed and are made again.");
-    describe_counter!("collector_sink_lost_events_total", "Events that a sink did not get because the journal had no room for them or was damaged.");
     describe_gauge!("collector_circuit_state", "0 closed, 1 half open, 2 open, by endpoint.");
     describe_gauge!(
         "collector_limit_used",

@@ -139,7 +139,6 @@ struct Meters {
     batches: metrics::Gauge,
     bytes: metrics::Gauge,
     retries: metrics::Counter,
-    lost: metrics::Counter,
 }
 
 /// What a sink is asked to do.
@@ -173,8 +172,7 @@ impl Delivery {
             up: metrics::gauge!("collector_sink_up", "sink" => sink.clone()),
             batches: metrics::gauge!("collector_sink_backlog_batches", "sink" => sink.clone()),
             bytes: metrics::gauge!("collector_sink_backlog_bytes", "sink" => sink.clone()),
-            retries: metrics::counter!("collector_sink_retries_total", "sink" => sink.clone()),
-            lost: metrics::counter!("collector_sink_lost_events_total", "sink" => sink),
+            retries: metrics::counter!("collector_sink_retries_total", "sink" => sink),
         };
         meters.up.set(1.0);
         let pauses = BackOff::new(RETRY.0, RETRY.1, self.seed, Instant::now().into_std());
@@ -274,7 +272,6 @@ impl Task {
             Read::Batch(batch) => batch,
             Read::Lost(lost) => {
                 tracing::warn!(sink = self.delivery.name, batches = lost.batches, events = lost.events, cause = ?lost.cause, "what waited in the journal is lost");
-                self.meters.lost.increment(lost.events);
                 self.delivery.counting.lost_in_journal(lost.batch.events(), lost.events);
                 lost.batch
             }

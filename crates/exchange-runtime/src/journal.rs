@@ -4,11 +4,12 @@
 //! the journal say the same: all events of that venue up to there, and none behind.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use exchange_core::{Batch, Event, Pipeline, Position};
-use exchange_spool::{Read, Refused, Spool};
+use exchange_spool::{Read, Refused, Spool, SpoolError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -19,6 +20,8 @@ use crate::shared::Shared;
 
 /// The directory in the state directory.
 pub(crate) const PART: &str = "spool";
+/// How long a journal that takes nothing is left alone.
+const RETRY: Duration = Duration::from_millis(500);
 /// How often is asked whether it is time for a checkpoint.
 const LOOK: Duration = Duration::from_secs(1);
 /// No two are written closer together.
@@ -36,6 +39,8 @@ pub(crate) struct Journal {
     losses: Losses,
     dropped: Vec<metrics::Counter>,
     soon: Arc<Notify>,
+    /// It is not tried again before (microseconds of the steady clock): what is told then grows with what was lost.
+    not_before: AtomicI64,
     /// Why nothing can be appended.
     trouble: Mutex<Option<String>>,
     clock: Clock,
@@ -45,7 +50,16 @@ impl Journal {
     /// For the sinks of these names; `books` are those that have one.
     pub(crate) fn new(spool: Spool, names: &[String], books: Vec<Arc<Book>>, soon: Arc<Notify>, clock: Clock) -> Self {
         let counter = |name: &String| metrics::counter!("collector_events_dropped_total", "sink" => name.clone());
-        Self { spool, books, losses: Losses::default(), dropped: names.iter().map(counter).collect(), soon, trouble: Mutex::default(), clock }
+        Self {
+            spool,
+            books,
+            losses: Losses::default(),
+            dropped: names.iter().map(counter).collect(),
+            soon,
+            not_before: AtomicI64::new(i64::MIN),
+            trouble: Mutex::default(),
+            clock,
+        }
     }
 
     pub(crate) fn checkpoint_soon(&self) {
@@ -63,7 +77,7 @@ impl Journal {
     /// The batch that there is no way for at the moment. It is told as a gap as soon as there is.
     pub(crate) fn append(&self, events: Vec<Event>) -> Result<Arc<Batch>, Batch> {
         let batch = Batch::new(events);
-        if self.losses.any() && !self.tell_losses() {
+        if self.losses.any() && (self.clock.now().micros() < self.not_before.load(Ordering::Relaxed) || !self.tell_losses()) {
             self.give_up(batch.events());
             return Err(batch);
         }
@@ -74,13 +88,18 @@ impl Journal {
             }
             Err(refused) => {
                 let Refused { batch, error } = *refused;
-                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                self.refused(&error);
                 if self.give_up(batch.events()) {
                     tracing::error!(%error, "the journal takes nothing: events are given up, each loss will be a gap event");
                 }
                 Err(batch)
             }
         }
+    }
+
+    fn refused(&self, error: &SpoolError) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.not_before.store((self.clock.now() + RETRY).micros(), Ordering::Relaxed);
     }
 
     /// Whether these are the first.
@@ -109,6 +128,7 @@ impl Journal {
                 }
                 Err(refused) => {
                     told = false;
+                    self.refused(&refused.error);
                     self.losses.note_again(refused.batch.events());
                 }
             }
