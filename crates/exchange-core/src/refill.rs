@@ -40,9 +40,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// And ends so long behind the stream's first new one.
 const JITTER: Duration = Duration::from_millis(100);
 /// Venue's clock and ours may differ by so much.
-const SKEW: Duration = Duration::from_secs(5);
-/// Between the acknowledgement of a subscription and the question what was missed before it: REST may lag behind.
-const DELAY: Duration = Duration::from_secs(3);
+pub(crate) const SKEW: Duration = Duration::from_secs(5);
+/// Between the acknowledgement of a subscription and the question what was missed before it: REST may lag behind, and what
+/// happens later than this is certainly the stream's to tell.
+const DELAY: Duration = Duration::from_secs(SKEW.as_secs() + 1);
 /// An answer that does not reach up to the stream's first new record is asked for again after so long,
 const LAG: Duration = Duration::from_secs(1);
 /// so often.
@@ -214,10 +215,6 @@ fn ident(time: Time) -> Option<Ident> {
     u64::try_from(time.micros()).ok().map(Ident::Number)
 }
 
-fn earlier(time: Time, by: Duration) -> Time {
-    Time::from_micros(time.micros().saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
-}
-
 /// When a record of that time is over.
 fn end(channel: Channel, time: Time) -> Time {
     if let Channel::Candle(interval) = channel { interval.end(time) } else { time }
@@ -269,7 +266,7 @@ impl Track {
         let known = self.span.filter(|(_, last)| told.is_none_or(|told| *last <= told + SKEW));
         let last = known.map(|(_, last)| last).or(told).unwrap_or(received);
         let length = if matches!(self.channel, Channel::Candle(_)) { end(self.channel, last).since(last) } else { MARGIN };
-        let low = earlier(last, length).max(known.map_or(Time::EPOCH, |(first, _)| first));
+        let low = last.earlier(length).max(known.map_or(Time::EPOCH, |(first, _)| first));
         // What was forgotten by name may have come.
         let forgotten = self.recent.iter().map(|(time, _)| *time).min().filter(|_| self.recent.len() == RECENT && known.is_some());
         let low = low.max(forgotten.unwrap_or(Time::EPOCH).min(last));

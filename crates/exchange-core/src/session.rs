@@ -17,7 +17,7 @@ use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
 use crate::exchange::{Control, Op};
 use crate::feed::{Feed, Query, Turn, Venue};
 use crate::instrument::{Instrument, Market};
-use crate::liveness::{Evidence, Finding, Liveness};
+use crate::liveness::{Evidence, Finding, Liveness, Rhythms};
 use crate::plan::{Range, Topic, request, request_range};
 use crate::profile::{Endpoint, Profile, SnapshotFrom, WsPolicy};
 use crate::time::Time;
@@ -227,6 +227,16 @@ impl Session {
         self.liveness.stale()
     }
 
+    /// How often its streams spoke, as far as that was learned.
+    pub fn rhythms(&self) -> Rhythms {
+        self.liveness.rhythms()
+    }
+
+    /// How often its streams spoke on the connection before.
+    pub fn remember(&mut self, rhythms: &Rhythms) {
+        self.liveness.remember(rhythms);
+    }
+
     /// Whether the connection comes near the venue's time limit: time for another one to take over.
     pub fn wants_relief(&self) -> bool {
         self.relief_due
@@ -250,6 +260,9 @@ impl Session {
 
     /// The connection that this one relieves has ended. What it had not told of the books is told now.
     pub fn take_over(&mut self, now: Time, before: Option<&Self>, turn: &mut Turn) {
+        if let Some(before) = before {
+            self.liveness.remember(&before.liveness.rhythms());
+        }
         let Some(mut held) = self.held.take() else { return };
         let nothing = Books::default();
         let anew = self.feed.books_mut().take_over(before.map_or(&nothing, |before| before.feed.books()), &mut held);
@@ -343,7 +356,7 @@ impl Session {
     }
 
     /// The connection was lost at `received` (by the wall clock): one gap for each channel and instrument that it
-    /// carried, none if it never carried anything.
+    /// carried, from where that was last heard of; none if it never carried anything.
     pub fn lost(&self, received: Time, events: &mut Vec<Event>) {
         let Some(last) = self.last_received else { return };
         let all = self.all();
@@ -354,7 +367,8 @@ impl Session {
                 if !told.insert((*channel, instrument.market, instrument.venue_symbol.clone())) {
                     continue;
                 }
-                events.push(missed(*channel, instrument, last, received));
+                let heard = self.liveness.last_heard(*channel, topic.instrument.as_deref()).map_or(last, |heard| self.wall(heard));
+                events.push(missed(*channel, instrument, last.min(heard), received));
             }
         }
     }

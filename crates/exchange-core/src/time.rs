@@ -40,6 +40,12 @@ impl Time {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// So long before; never before the first time that can be told.
+    #[must_use]
+    pub fn earlier(self, by: Duration) -> Self {
+        Self::from_micros(self.micros().saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// Year, month and day (UTC).
     pub fn date(self) -> (i64, u32, u32) {
         // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.

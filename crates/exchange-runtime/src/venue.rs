@@ -11,7 +11,7 @@ mod launch;
 mod scheduled;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use exchange_core::budget::Class;
@@ -273,6 +273,7 @@ impl VenueActor {
             asks: self.ask.clone(),
             stop: self.stop.clone(),
             seed: self.rng.u64(..),
+            rhythms: Mutex::default(),
         };
         self.connections.spawn(connection.run());
     }

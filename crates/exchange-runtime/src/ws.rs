@@ -6,6 +6,7 @@ use std::time::Duration;
 use exchange_core::capture::Capture;
 use exchange_core::circuit::BackOff;
 use exchange_core::feed::{Query, Turn};
+use exchange_core::liveness::Rhythms;
 use exchange_core::session::{Answer, Close, Happened};
 use exchange_core::{Channel, Event, Instrument, Market, Session, Topic};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     pub(crate) asks: mpsc::UnboundedSender<Ask>,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) seed: u64,
+    /// How often its streams spoke before the last reconnect.
+    pub(crate) rhythms: Mutex<Rhythms>,
 }
 
 /// What two connections of which one relieves the other tell each other.
@@ -219,6 +222,7 @@ impl Connection {
         let conn = self.numbers.next();
         let chance = (self.seed ^ conn, Instant::now().into_std());
         let mut session = Session::new(self.shared.venue.clone(), self.market, &self.url, wanted, chance);
+        session.remember(&self.rhythms.lock().unwrap_or_else(PoisonError::into_inner));
         if relieves {
             session.relieve();
         }
@@ -304,6 +308,7 @@ impl Connection {
                 () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
             }
         };
+        *self.rhythms.lock().unwrap_or_else(PoisonError::into_inner) = session.rhythms();
         // What was silent is lost now, which is said elsewhere.
         self.shared.problem(&self.silence(), None);
         if matches!(end, End::Relieved) {

@@ -8,11 +8,16 @@ use crate::time::Time;
 /// Levels of a book by which two answers are compared.
 const LEVELS: usize = 5;
 
+/// Trades whose times are kept.
+const LATEST: usize = 5;
+
 /// What a REST answer says about a channel of an instrument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Evidence {
     /// The newest trade's time.
     pub newest: Option<Time>,
+    /// The times of the newest trades.
+    pub latest: [Option<Time>; LATEST],
     /// Stands for the values, whenever they were asked for.
     pub print: Option<u128>,
 }
@@ -23,10 +28,13 @@ impl Evidence {
         let about = |event: &&Event| event.body.channel().is_some_and(|c| c.same_kind(channel)) && event.instrument.venue_symbol == instrument.venue_symbol;
         let mut all = events.iter().filter(about);
         if channel == Channel::Trade {
-            let newest = all.filter_map(|event| event.time).max();
-            return Self { newest, print: newest.map(|time| time.micros().unsigned_abs().into()) };
+            let mut times: Vec<Time> = all.filter_map(|event| event.time).collect();
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            let newest = times.first().copied();
+            let latest = std::array::from_fn(|at| times.get(at).copied());
+            return Self { newest, latest, print: newest.map(|time| time.micros().unsigned_abs().into()) };
         }
-        Self { newest: None, print: all.next_back().map(print) }
+        Self { print: all.next_back().map(print), ..Self::default() }
     }
 }
 

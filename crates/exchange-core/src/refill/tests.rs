@@ -272,7 +272,7 @@ fn nothing_is_asked_before_the_stream_is_served() {
     let before = rig.now;
     rig.refill();
     assert_eq!(rig.now, before + DELAY);
-    assert_eq!(rig.refills(), [(gap, Some(30), Some(before.millis() - START + 3000), 1, true)], "nothing new came yet: up to the question");
+    assert_eq!(rig.refills(), [(gap, Some(30), Some(before.millis() - START + 6000), 1, true)], "nothing new came yet: up to the question");
     rig.trades([5]);
     assert_eq!(rig.ids(), (vec![1, 2, 3, 4, 5], vec![4]));
 }
