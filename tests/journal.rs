@@ -19,7 +19,7 @@ const WAITING: u64 = 1_000_000;
 /// in batches of so many.
 const BATCH: u64 = 1000;
 /// How long a test that is not optimized may take to deliver them.
-const DELIVERED: Duration = Duration::from_secs(180);
+const DELIVERED: Duration = Duration::from_mins(3);
 
 /// As if a run of this name had been killed before its sink got anything.
 fn left_behind(place: &Place, sink: &str) {

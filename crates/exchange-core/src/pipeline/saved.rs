@@ -16,17 +16,22 @@ use crate::event::{Body, CHANNELS, Channel, Event, Gap, GapReason, Ident};
 use crate::instrument::{Instrument, Market};
 use crate::plan::Topic;
 use crate::refill::{self, Track};
-use crate::time::Time;
+use crate::time::{Interval, Time};
 
 /// Raised when an older program would misread it.
 const VERSION: u32 = 1;
 
+/// The place of candles of all intervals.
+const CANDLE: usize = 9;
+
 /// When each channel of an instrument was heard last, or was begun to be listened to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Heard {
     at: [Time; CHANNELS],
     /// Of which that was before a restart, and is still to be told (one bit each).
     owed: u16,
+    /// The same of candles: each interval is told for itself, once.
+    candles: Option<Box<(Time, Vec<Interval>)>>,
 }
 
 #[expect(clippy::indexing_slicing, reason = "one slot a channel")]
@@ -53,10 +58,20 @@ impl Heard {
     /// What was heard before now was before a restart.
     fn owe(&mut self) {
         self.owed = (0..CHANNELS).filter(|at| self.at[*at] != Time::EPOCH).fold(0, |owed, at| owed | 1 << at);
+        if self.owed >> CANDLE & 1 == 1 {
+            self.owed &= !(1 << CANDLE);
+            self.candles = Some(Box::new((self.at[CANDLE], Vec::new())));
+        }
     }
 
     /// When a channel was heard last before the restart, if nobody was told.
     fn settle(&mut self, channel: Channel) -> Option<Time> {
+        if let Channel::Candle(interval) = channel {
+            let (before, told) = self.candles.as_deref_mut()?;
+            let owed = !told.contains(&interval);
+            told.extend(owed.then_some(interval));
+            return owed.then_some(*before);
+        }
         let at = channel.index();
         let owed = self.owed >> at & 1 == 1;
         self.owed &= !(1 << at);

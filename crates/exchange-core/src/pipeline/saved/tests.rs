@@ -27,6 +27,11 @@ fn pass(pipeline: &mut Pipeline, events: impl IntoIterator<Item = Event>) -> Vec
 }
 
 #[test]
+fn candles_have_their_place() {
+    assert_eq!(Channel::parse("candle:1m").unwrap().index(), CANDLE);
+}
+
+#[test]
 fn what_went_nowhere_is_news_when_it_comes_again() {
     let mut pipeline = pipeline();
     assert_eq!(pass(&mut pipeline, [trade(1), ticker(1, 1)]).len(), 2);

@@ -119,6 +119,19 @@ fn what_was_quiet_has_a_gap_as_well() {
 }
 
 #[test]
+fn candles_of_each_interval_have_their_gap() {
+    let mut rig = Rig::new(&[CANDLES]);
+    rig.stream(candle(1, false));
+    let mut rig = rig.restarted(None, 5 * MINUTE, &[CANDLES]);
+    let mut gaps = |minutes| {
+        let channels = vec![Channel::Candle(Interval::new(minutes, 'm').unwrap())];
+        let topic = Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels, instrument: Some(instrument("A")), stream: 0 };
+        rig.pipeline.resume(&[topic], at(5 * MINUTE)).len()
+    };
+    assert_eq!((gaps(1), gaps(5), gaps(1), gaps(5)), (1, 1, 0, 0));
+}
+
+#[test]
 fn who_begins_anew_has_no_gap() {
     let mut rig = Rig::new(&[NEWEST]);
     rig.trades(1..=3);
