@@ -124,7 +124,7 @@ fn begin(config: &rdkafka::ClientConfig, topic: &str, from: Since, known: BTreeM
 
 fn offsets(consumer: &StreamConsumer<Context>, topic: &str, from: Since) -> KafkaResult<BTreeMap<i32, Offset>> {
     let metadata = consumer.fetch_metadata(Some(topic), QUESTION)?;
-    let partitions = metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|topic| topic.partitions());
+    let partitions = metadata.topics().iter().filter(|found| found.name() == topic).flat_map(rdkafka::metadata::MetadataTopic::partitions);
     let ids: Vec<i32> = partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
     if ids.is_empty() {
         return Err(KafkaError::MetadataFetch(rdkafka::error::RDKafkaErrorCode::UnknownTopicOrPartition));
