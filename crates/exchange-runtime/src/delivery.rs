@@ -30,6 +30,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const SLOW: Duration = Duration::from_secs(30);
 /// At the end of a run, nobody waits for a sink that is in trouble for so long; what is there for it stays in the journal.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is told what waits for a sink that is behind.
+const TELL: Duration = Duration::from_millis(250);
 /// What a sink has to end in, once its time is up.
 const CLOSE: Duration = Duration::from_millis(200);
 
@@ -176,7 +178,7 @@ impl Delivery {
         };
         meters.up.set(1.0);
         let pauses = BackOff::new(RETRY.0, RETRY.1, self.seed, Instant::now().into_std());
-        let mut task = Task { delivery: self, meters, pauses, pending: None, batches: 0, events: 0, down: None };
+        let mut task = Task { delivery: self, meters, pauses, pending: None, batches: 0, events: 0, down: None, told: None };
         let result = task.deliver().await;
         task.end(result).await
     }
@@ -193,6 +195,8 @@ struct Task {
     events: usize,
     /// Since when the sink is in trouble.
     down: Option<Instant>,
+    /// When it was told last what waits.
+    told: Option<Instant>,
 }
 
 impl Task {
@@ -202,7 +206,10 @@ impl Task {
             self.pass(position);
         }
         loop {
-            self.tell_backlog();
+            // Often enough for whoever looks, and not for each batch.
+            if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+                self.tell_backlog();
+            }
             let due = self.pending.map(|(_, since)| since + CONFIRM);
             if self.events >= CONFIRM_EVENTS || due.is_some_and(|due| due <= Instant::now()) {
                 let Answer::Done = self.confirm().await? else { return Ok(End::Late) };
@@ -225,6 +232,7 @@ impl Task {
                 let Answer::Done = self.confirm().await? else { return Ok(End::Late) };
                 return Ok(End::Delivered);
             }
+            self.tell_backlog();
             let confirmation = async {
                 match due {
                     Some(due) => sleep_until(due).await,
@@ -357,7 +365,8 @@ impl Task {
         }
     }
 
-    fn tell_backlog(&self) {
+    fn tell_backlog(&mut self) {
+        self.told = Some(Instant::now());
         let Backlog { batches, bytes } = self.delivery.reader.backlog();
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         {
