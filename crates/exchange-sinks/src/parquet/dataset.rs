@@ -21,10 +21,8 @@ use crate::worker::{Command, Post, permits};
 const RATE: usize = 16 << 20;
 /// One of them has at most so much of it.
 const RATE_EACH: usize = 2 << 20;
-/// So much memory may be taken by rows that are in no file.
-const NEW_BYTES: usize = 16 << 20;
 /// So much memory may be taken by rows.
-const ALL_BYTES: usize = 32 << 20;
+const NEW_BYTES: usize = 16 << 20;
 /// How often it is looked what is due, at least.
 const LOOK: Duration = Duration::from_millis(5);
 /// How often it is looked for partitions that are idle.
@@ -160,7 +158,7 @@ impl Dataset {
         }
         self.is_idle = true;
         let (every, rate) = (self.every(), self.rate());
-        match self.partitions.iter().filter_map(|partition| partition.due(every, rate)).min() {
+        match self.partitions.iter().filter_map(|partition| partition.due(every, self.pace.every, rate)).min() {
             Some(due) => post.commands.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => post.commands.recv_timeout(SWEEP),
         }
@@ -250,19 +248,19 @@ impl Dataset {
     /// Writes what is due.
     fn write_due(&mut self, post: &mut Post) -> Result<(), SinkError> {
         let (every, rate, now) = (self.every(), self.rate(), Instant::now());
-        let much = self.partitions.iter().map(Partition::new_bytes).sum::<usize>() >= NEW_BYTES;
+        let much = self.partitions.iter().map(Partition::bytes).sum::<usize>() >= NEW_BYTES;
         if much && !self.flushes.is_empty() {
             return self.write_all(post);
         }
         for place in 0..self.partitions.len() {
-            let due = self.partitions.get(place).and_then(|partition| partition.due(every, rate));
+            let due = self.partitions.get(place).and_then(|partition| partition.due(every, self.pace.every, rate));
             if due.is_some_and(|due| due <= now) {
                 self.write(place, post)?;
             }
         }
         // The largest first, until there is room for as much again.
         if much {
-            let mut sizes: Vec<(usize, usize)> = self.partitions.iter().map(Partition::new_bytes).zip(0..).collect();
+            let mut sizes: Vec<(usize, usize)> = self.partitions.iter().map(Partition::bytes).zip(0..).collect();
             sizes.sort_unstable_by(|a, b| b.cmp(a));
             let mut rest: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
             for (bytes, place) in sizes {
@@ -273,7 +271,6 @@ impl Dataset {
                 rest -= bytes;
             }
         }
-        self.seal_largest();
         Ok(())
     }
 
@@ -281,7 +278,6 @@ impl Dataset {
         for place in 0..self.partitions.len() {
             self.write(place, post)?;
         }
-        self.seal_largest();
         Ok(())
     }
 
@@ -298,17 +294,6 @@ impl Dataset {
         self.counts.bytes.increment(bytes as u64);
         self.note();
         Ok(())
-    }
-
-    /// Rows in memory that are in files as well are given up where they take too much.
-    fn seal_largest(&mut self) {
-        let mut all: usize = self.partitions.iter().map(Partition::bytes).sum();
-        while all > ALL_BYTES {
-            let largest = self.partitions.iter_mut().filter(|partition| partition.waits().is_none()).max_by_key(|partition| partition.bytes());
-            let Some(partition) = largest.filter(|partition| partition.bytes() > 0) else { return };
-            all -= partition.bytes();
-            partition.seal();
-        }
     }
 
     /// The first batch of which a row is in no file.

@@ -1,8 +1,9 @@
 //! One partition: the rows of a type, a venue and a date, and the file that they go into.
 //!
-//! The newest file of a partition is written again, under its name, each time that it gets rows: its row groups as they lie, and
-//! behind them the rows that have come since, as a group that stays open until it has a sensible size. What was in the
-//! file is in the one that takes its place, so no reader sees a row twice, or half a file.
+//! The newest file of a partition is written again, under its name, each time that it gets rows: what is in it stays where it is,
+//! byte by byte, and the rows that have come follow as a row group of their own. So no reader sees a row twice, or half a
+//! file; nor does one that opens the file by its name a second time, as DuckDB does, and finds the next one, since all that
+//! the first one spoke of is in the same places.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,11 @@ use super::store::{Store, broken};
 use super::table::TABLES;
 use crate::error::{SinkError, SinkErrorKind};
 
-/// A row group is closed at so many rows, or when they take so much memory.
-const GROUP_ROWS: usize = 8192;
-const GROUP_BYTES: usize = 4 << 20;
+/// A file that has so many row groups gets no more: each costs some kilobytes, and to be copied each time.
+const GROUPS: usize = 128;
+/// A row group of fewer rows waits longer, by so much (or three times as long, if that is less).
+const FEW_ROWS: usize = 100;
+const FEW_WAIT: Duration = Duration::from_secs(2);
 /// What writing a file costs besides its bytes: a place in a directory, a disk that is asked whether it is done.
 const FILE_COST: usize = 128 << 10;
 /// What is new in memory is some eight times as large as in a file: when it is so much larger than what must be written
@@ -67,8 +70,7 @@ pub(super) struct Owner {
 #[derive(Debug, Clone)]
 struct Current {
     name: String,
-    /// How many of its row groups stay as they are.
-    sealed: usize,
+    groups: usize,
     bytes: usize,
     first: u64,
 }
@@ -77,10 +79,8 @@ struct Current {
 pub(super) struct Partition {
     pub(super) key: Key,
     path: String,
+    /// Those that are in no file.
     rows: Rows,
-    /// How many of the rows are in the file.
-    published: usize,
-    published_bytes: usize,
     current: Option<Current>,
     /// Up to which batch the files held everything when the partition was opened.
     safe: Option<u64>,
@@ -95,8 +95,7 @@ impl Partition {
     pub(super) fn open(key: Key, owner: Owner, store: &dyn Store, now: Instant) -> Result<Option<Self>, SinkError> {
         let Some(table) = TABLES.get(key.table) else { return Ok(None) };
         let path = key.path();
-        let mut this =
-            Self { rows: Rows::new(table), path, published: 0, published_bytes: 0, current: None, safe: None, waits: None, written: None, used: now, key };
+        let mut this = Self { rows: Rows::new(table), path, current: None, safe: None, waits: None, written: None, used: now, key };
         this.look(owner, store)?;
         Ok(Some(this))
     }
@@ -119,10 +118,11 @@ impl Partition {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if newest == Some(name)
                 && bytes < owner.file_bytes
+                && metadata.num_row_groups() < GROUPS
                 && encode::is_of_today(&metadata, self.key.table)
                 && let Some(first) = covers.first(owner.journal)
             {
-                self.current = Some(Current { name: name.clone(), sealed: metadata.num_row_groups(), bytes, first });
+                self.current = Some(Current { name: name.clone(), groups: metadata.num_row_groups(), bytes, first });
             }
         }
         Ok(())
@@ -155,37 +155,33 @@ impl Partition {
         self.rows.bytes()
     }
 
-    /// Memory that rows take which are in no file yet.
-    pub(super) fn new_bytes(&self) -> usize {
-        self.rows.bytes().saturating_sub(self.published_bytes)
-    }
-
-    /// When the file is to be written. Rows wait for `every`, and what writing costs is spread over time, `rate` bytes a
-    /// second, unless there is so much new that it is worth it.
-    pub(super) fn due(&self, every: Duration, rate: usize) -> Option<Instant> {
+    /// When the file is to be written. Rows wait for `every`, a file for `least` since it was written, and what writing costs is
+    /// spread over time, `rate` bytes a second, unless there is so much new that it is worth it.
+    pub(super) fn due(&self, every: Duration, least: Duration, rate: usize) -> Option<Instant> {
         let (_, since) = self.waits?;
-        let cost = FILE_COST + self.current.as_ref().map_or(0, |current| current.bytes) + self.published_bytes / 2;
-        if self.new_bytes() >= cost * WORTH {
+        let cost = FILE_COST + self.current.as_ref().map_or(0, |current| current.bytes);
+        if self.rows.bytes() >= cost * WORTH {
             return Some(since);
         }
         let spread = Duration::from_micros(u64::try_from(cost * 1_000_000 / rate.max(1)).unwrap_or(u64::MAX));
-        let paid = self.written.map_or(since, |written| written + spread);
+        let apart = if self.rows.count() < FEW_ROWS { least + FEW_WAIT.min(least * 2) } else { least };
+        let paid = self.written.map_or(since, |written| written + spread.max(apart));
         Some(paid.max(since + every))
     }
 
     /// Writes the file, with all rows in it: after that all of them are safe. `last` is the last batch that was taken.
     pub(super) fn write(&mut self, owner: Owner, last: u64, store: &dyn Store, now: Instant) -> Result<Written, SinkError> {
         let Some((first, _)) = self.waits else { return Ok(Written::default()) };
-        let before = self.sealed(store)?;
+        let before = self.before(store)?;
         let current = match &self.current {
             Some(current) => current.clone(),
-            None => Current { name: self.new_name(owner.journal, first, store)?, sealed: 0, bytes: 0, first },
+            None => Current { name: self.new_name(owner.journal, first, store)?, groups: 0, bytes: 0, first },
         };
         let draft = Draft {
             table: self.key.table,
             venue: &self.key.venue,
             level: owner.level,
-            before: before.as_ref().map(|bytes| (bytes, current.sealed)),
+            before: before.as_ref(),
             rows: &self.rows,
             covers: &Covers::one(owner.journal, current.first, last),
         };
@@ -193,38 +189,21 @@ impl Partition {
         let content = encode::encode(&draft).map_err(|error| broken(&format!("cannot encode `{}`", store.shown(&path)), &error))?;
         let bytes = content.len();
         store.replace(&path, content)?;
-        let written = Written { rows: self.rows.count() - self.published, bytes };
-        self.current = Some(Current { bytes, ..current });
-        (self.published, self.published_bytes) = (self.rows.count(), self.rows.bytes());
+        let written = Written { rows: self.rows.count(), bytes };
+        self.rows.clear();
         (self.waits, self.written) = (None, Some(now));
-        if self.rows.count() >= GROUP_ROWS || self.rows.bytes() >= GROUP_BYTES {
-            self.seal();
-        }
-        if bytes >= owner.file_bytes {
-            self.seal();
-            self.current = None;
-        }
+        let groups = current.groups + 1;
+        self.current = (bytes < owner.file_bytes && groups < GROUPS).then_some(Current { bytes, groups, ..current });
         Ok(written)
     }
 
-    /// Closes the open row group, if it is in the file: its rows are not needed in memory any more.
-    pub(super) fn seal(&mut self) {
-        if self.waits.is_none() && self.published > 0 {
-            self.rows.clear();
-            (self.published, self.published_bytes) = (0, 0);
-            if let Some(current) = &mut self.current {
-                current.sealed += 1;
-            }
-        }
-    }
-
-    /// The file as it lies, if row groups of it stay.
-    fn sealed(&mut self, store: &dyn Store) -> Result<Option<Bytes>, SinkError> {
-        let Some(current) = self.current.as_ref().filter(|current| current.sealed > 0) else { return Ok(None) };
+    /// The file as it lies.
+    fn before(&mut self, store: &dyn Store) -> Result<Option<Bytes>, SinkError> {
+        let Some(current) = &self.current else { return Ok(None) };
         let path = format!("{}/{}", self.path, current.name);
         let bytes = store.read(&path)?;
         if bytes.is_none() {
-            // It was merged into another, or somebody took it away. What was in it is not here any more.
+            // It was merged into another, or somebody took it away.
             tracing::debug!(file = store.shown(&path), "is gone: the next one begins");
             self.current = None;
         }

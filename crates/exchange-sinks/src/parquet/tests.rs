@@ -324,6 +324,32 @@ fn files_grow_under_their_names_up_to_their_size() {
     assert!((2..20).contains(&count), "{count} files");
 }
 
+/// Readers such as DuckDB open a file by its name more than once, and may meet the next one the second time.
+#[test]
+fn what_a_file_holds_stays_in_its_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut before: Vec<u8> = Vec::new();
+    for number in 1..6 {
+        // Each time by another process, or by the same.
+        let batches: Vec<_> = (0..2).map(|more| at(trades(number * 20 + more * 10..number * 20 + more * 10 + 10, 1), 7, number * 2 + more)).collect();
+        block_on(async {
+            let mut sink = ParquetSink::open(directory.path(), ParquetOptions { every: Duration::from_millis(1), ..ParquetOptions::default() }).unwrap();
+            for batch in &batches {
+                sink.write(batch).await.unwrap();
+                sink.flush().await.unwrap();
+                let file = fs::read(&files(directory.path())[0]).unwrap();
+                let footer = u32::from_le_bytes(file[file.len() - 8..file.len() - 4].try_into().unwrap()) as usize;
+                let data = &file[..file.len() - 8 - footer];
+                assert!(data.len() > before.len() && data.starts_with(&before));
+                before = data.to_vec();
+            }
+            sink.close().await.unwrap();
+        });
+    }
+    assert_eq!(files(directory.path()).len(), 1);
+    assert_eq!(lines(directory.path()), text(trades(20..120, 1)));
+}
+
 #[test]
 fn what_is_written_can_be_read_without_a_flush() {
     let directory = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn cursor(root: &Path) -> u64 {
 fn child() {
     let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else { return };
     block_on(async {
-        let options = ParquetOptions { every: Duration::from_millis(100), file_bytes: 30_000, ..ParquetOptions::default() };
+        let options = ParquetOptions { every: Duration::from_millis(20), file_bytes: 30_000, ..ParquetOptions::default() };
         let mut sink = ParquetSink::open(&root.join("data"), options).unwrap();
         let mut number = cursor(&root);
         while !root.join("stop").exists() {
