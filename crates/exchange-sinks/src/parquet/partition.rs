@@ -193,7 +193,7 @@ impl Partition {
         self.rows.clear();
         (self.waits, self.written) = (None, Some(now));
         let groups = current.groups + 1;
-        self.current = (bytes < owner.file_bytes && groups < GROUPS).then_some(Current { bytes, groups, ..current });
+        self.current = (bytes < owner.file_bytes && groups < GROUPS).then_some(Current { groups, bytes, ..current });
         Ok(written)
     }
 
