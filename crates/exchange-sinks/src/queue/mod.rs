@@ -23,6 +23,8 @@ use window::Window;
 
 /// Events that may be accepted and not acknowledged: some 5 MB of them, and at 200,000 a second 80 ms of a server's time.
 pub(crate) const IN_FLIGHT: usize = 16_384;
+/// Bytes of lines that may be accepted and not acknowledged: books are much larger than trades.
+const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// After how many sent messages the answers are looked at.
 const SEND_RUN: usize = 256;
 /// How long no answer at all is no trouble.
@@ -64,8 +66,9 @@ pub(crate) trait Server: Send + 'static {
 pub(crate) struct Queue<S> {
     server: S,
     window: Window,
-    /// Numbers of messages that are to be sent again.
+    /// Numbers of messages that are to be sent again, and why.
     again: VecDeque<u64>,
+    put_off: Option<SinkError>,
     meter: Meter,
     refused: metrics::Counter,
     closed: bool,
@@ -80,6 +83,7 @@ impl<S: Server> Queue<S> {
             server,
             window: Window::default(),
             again: VecDeque::new(),
+            put_off: None,
             meter: Meter::new(name),
             refused: metrics::counter!("collector_sink_refused_total", "sink" => name.to_owned()),
             closed: false,
@@ -93,30 +97,35 @@ impl<S: Server> Queue<S> {
         Self { patience, ..self }
     }
 
-    /// Sends what waits and takes answers until no more than `room` messages are without one.
-    async fn drive(&mut self, room: usize) -> Result<(), SinkError> {
-        let result = self.drive_on(room).await;
+    /// Sends what waits and takes answers until there is room for so many events and bytes, or nothing is without an answer.
+    async fn drive(&mut self, events: usize, bytes: usize) -> Result<(), SinkError> {
+        let result = self.drive_on(events, bytes).await;
         if result.is_err() {
             self.meter.failed();
         }
         result
     }
 
-    async fn drive_on(&mut self, room: usize) -> Result<(), SinkError> {
+    async fn drive_on(&mut self, events: usize, bytes: usize) -> Result<(), SinkError> {
         loop {
             if self.server.connect().await? {
                 self.window.rewind();
                 self.again.clear();
             }
             self.send().await?;
-            if self.window.open() <= room {
+            let open = self.window.open();
+            if open == 0 || (open.saturating_add(events) <= IN_FLIGHT && self.window.bytes().saturating_add(bytes) <= IN_FLIGHT_BYTES) {
                 return Ok(());
             }
             match timeout(self.patience, self.server.answer()).await {
-                Ok(answer) => self.take(answer?)?,
+                Ok(answer) => self.take(answer?),
                 Err(_) => return Err(self.server.silent()),
             }
             self.take_answers()?;
+            // Once for all that were put off: each would cost the caller's pause otherwise.
+            if let Some(error) = self.put_off.take() {
+                return Err(error);
+            }
         }
     }
 
@@ -143,24 +152,23 @@ impl<S: Server> Queue<S> {
     /// Takes the answers that are there.
     fn take_answers(&mut self) -> Result<(), SinkError> {
         while let Some(answer) = self.server.answer().now_or_never() {
-            self.take(answer?)?;
+            self.take(answer?);
         }
         Ok(())
     }
 
-    fn take(&mut self, (number, answer): (u64, Answer)) -> Result<(), SinkError> {
+    fn take(&mut self, (number, answer): (u64, Answer)) {
         match answer {
             Answer::Safe => {
                 if let Some(bytes) = self.window.done(number) {
                     self.meter.written(1, bytes);
                 }
-                Ok(())
             }
             Answer::Later(error) => {
                 if self.window.get(number).is_some() {
                     self.again.push_back(number);
+                    self.put_off = Some(error);
                 }
-                Err(error)
             }
             Answer::Refused(reason) => {
                 if let Some(message) = self.window.get(number) {
@@ -169,7 +177,6 @@ impl<S: Server> Queue<S> {
                     self.refused.increment(1);
                     self.window.done(number);
                 }
-                Ok(())
             }
         }
     }
@@ -177,7 +184,7 @@ impl<S: Server> Queue<S> {
     async fn accept(&mut self, batch: &Arc<Batch>) -> Result<(), SinkError> {
         self.still_open()?;
         // A batch larger than all the room must fit as well: then it goes alone.
-        self.drive(IN_FLIGHT.saturating_sub(batch.events().len())).await?;
+        self.drive(batch.events().len(), batch.lines().len()).await?;
         self.window.push(batch);
         // It is taken from here on, whatever becomes of the connection: the next call meets its errors.
         let _ = self.send().now_or_never();
@@ -204,7 +211,7 @@ impl<S: Server> Sink for Queue<S> {
             if self.window.open() == 0 {
                 return Ok(());
             }
-            self.drive(0).await
+            self.drive(usize::MAX, usize::MAX).await
         })
     }
 

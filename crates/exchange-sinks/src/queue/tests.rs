@@ -103,6 +103,36 @@ fn what_the_server_puts_off_is_tried_at_the_next_call() {
 }
 
 #[test]
+fn trouble_with_many_messages_is_one_error() {
+    let (mut queue, inside) = moody(std::iter::repeat_with(|| Turn::Later).take(1_000));
+    block_on(async {
+        queue.write(&batch(0..1_000)).await.unwrap();
+        queue.flush().await.unwrap_err();
+        queue.flush().await.unwrap();
+    });
+    assert_eq!(inside.lock().unwrap().stored, batch(0..1_000).lines());
+}
+
+#[test]
+fn no_more_bytes_are_accepted_than_may_be() {
+    let (mut queue, inside) = moody([]);
+    let instrument = Arc::new(Instrument::named(&"okx".into(), Market::Linear, "X", None));
+    let large = |_| {
+        let body = exchange_core::event::DecodeFailure { reason: String::new(), excerpt: "x".repeat(1 << 20) };
+        Event::new(instrument.clone(), Time::from_micros(1), None, Body::DecodeError(Box::new(body)))
+    };
+    let more_than_fits = Arc::new(Batch::new((0..20).map(large).collect()));
+    assert!(more_than_fits.lines().len() > IN_FLIGHT_BYTES);
+    block_on(async {
+        queue.write(&more_than_fits).await.expect("alone, it is taken all the same");
+        let held = std::mem::take(&mut inside.lock().unwrap().answers);
+        assert_eq!(queue.write(&batch(0..1)).await.unwrap_err().to_string(), "silent");
+        inside.lock().unwrap().answers = held;
+        queue.write(&batch(0..1)).await.unwrap();
+    });
+}
+
+#[test]
 fn what_the_server_refuses_holds_nothing_up() {
     let (mut queue, inside) = moody([Turn::Take, Turn::Refuse]);
     block_on(async {

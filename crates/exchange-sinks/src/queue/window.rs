@@ -43,6 +43,8 @@ pub(crate) struct Window {
     /// How many have no answer, and how many of those were sent.
     open: usize,
     in_flight: usize,
+    /// The bytes of the lines of those that have no answer.
+    bytes: usize,
 }
 
 impl Window {
@@ -56,6 +58,7 @@ impl Window {
             number += 1;
         }
         self.open += batch.events().len();
+        self.bytes += batch.lines().len();
     }
 
     /// The next message to be sent, if another may be in flight.
@@ -88,12 +91,19 @@ impl Window {
             self.first += 1;
             self.sent = self.sent.saturating_sub(1);
         }
-        Some(message.line.len() + 1)
+        let bytes = message.line.len() + 1;
+        self.bytes -= bytes;
+        Some(bytes)
     }
 
     /// How many have no answer.
     pub(crate) fn open(&self) -> usize {
         self.open
+    }
+
+    /// How many bytes their lines have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// All that is not acknowledged is to be sent again.
@@ -126,7 +136,7 @@ mod tests {
         }
         let line = batch(1..2).lines().len();
         assert_eq!((window.done(1), window.done(1)), (Some(line), None), "once");
-        assert_eq!((window.open(), window.in_flight), (3, 2));
+        assert_eq!((window.open(), window.in_flight, window.bytes()), (3, 2, batch(0..4).lines().len() - line));
         window.rewind();
         assert_eq!(number(window.next()), Some(0));
         window.sent();
@@ -137,7 +147,7 @@ mod tests {
         for number in [3, 0, 2] {
             assert!(window.done(number).is_some());
         }
-        assert!(window.next().is_none() && window.get(0).is_none() && window.open() == 0 && window.in_flight == 0);
+        assert!(window.next().is_none() && window.get(0).is_none() && window.open() == 0 && window.in_flight == 0 && window.bytes() == 0);
         window.push(&batch(4..5));
         assert_eq!(number(window.next()), Some(4));
     }
