@@ -148,3 +148,10 @@ pub(crate) async fn deliver(open: impl Fn() -> Box<dyn Sink>, last: u64, mut tro
     }
     failures
 }
+
+/// A certificate of `localhost` that nobody knows, and its key, in PEM.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}

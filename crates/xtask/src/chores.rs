@@ -31,7 +31,7 @@ pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
 
 /// The benchmarks, which are the root package's, and how the venues' decoding compares.
 pub(crate) fn bench(root: &Path, more: &[&str]) -> anyhow::Result<()> {
-    cargo(root, "bench --locked --package collector --bench *", more, &[])?;
+    cargo(root, "bench --all-features --locked --package collector --bench *", more, &[])?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
     ratios::print(&target.join("criterion"));
     Ok(())

@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use super::fault::Fault;
+use crate::fields::TYPES;
 
 /// All steps. One that was released is never changed: what shall be otherwise is another step.
 const STEPS: [&str; 1] = [include_str!("migrations/1.sql")];
@@ -20,17 +21,17 @@ pub(super) async fn migrate(client: &Client, schema: &str) -> Result<(), Fault> 
     if !there.get::<_, bool>(0) {
         client.batch_execute(&format!("CREATE SCHEMA \"{schema}\"")).await?;
     }
-    client.batch_execute("CREATE TABLE IF NOT EXISTS migrations (version int PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())").await?;
+    client.batch_execute("CREATE TABLE IF NOT EXISTS collector_migrations (version int PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())").await?;
     // Somebody else may have been faster.
     let done = done(client).await?;
-    let timescale = client.query_one("SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'create_hypertable')", &[]).await?.get::<_, bool>(0);
+    let timescale = timescale(client).await?;
     for (step, text) in STEPS.iter().enumerate().skip(done) {
-        client.batch_execute(&text.replace("%PARTITION%", if timescale { "" } else { "PARTITION BY RANGE (\"at\")" })).await?;
+        client.batch_execute(&text.replace("%PARTITION%", if timescale.is_some() { "" } else { "PARTITION BY RANGE (\"at\")" })).await?;
         if step == 0 {
-            divide(client, timescale).await?;
+            divide(client, timescale.as_deref()).await?;
         }
         let version = i32::try_from(step + 1).unwrap_or(i32::MAX);
-        client.execute("INSERT INTO migrations (version) VALUES ($1)", &[&version]).await?;
+        client.execute("INSERT INTO collector_migrations (version) VALUES ($1)", &[&version]).await?;
     }
     client.batch_execute("COMMIT").await?;
     Ok(())
@@ -38,11 +39,11 @@ pub(super) async fn migrate(client: &Client, schema: &str) -> Result<(), Fault> 
 
 /// How many steps were made.
 async fn done(client: &Client) -> Result<usize, Fault> {
-    let there = client.query_one("SELECT to_regclass('migrations') IS NOT NULL", &[]).await?;
+    let there = client.query_one("SELECT to_regclass('collector_migrations') IS NOT NULL", &[]).await?;
     if !there.get::<_, bool>(0) {
         return Ok(0);
     }
-    let version: i32 = client.query_one("SELECT coalesce(max(version), 0) FROM migrations", &[]).await?.get(0);
+    let version: i32 = client.query_one("SELECT coalesce(max(version), 0) FROM collector_migrations", &[]).await?.get(0);
     let version = usize::try_from(version).unwrap_or_default();
     if version > STEPS.len() {
         let words = format!("its tables are of version {version}, and this collector knows those up to {}: use a newer one", STEPS.len());
@@ -51,14 +52,17 @@ async fn done(client: &Client) -> Result<usize, Fault> {
     Ok(version)
 }
 
+/// The schema of TimescaleDB, if that is in the database.
+async fn timescale(client: &Client) -> Result<Option<String>, Fault> {
+    let text = "SELECT n.nspname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE p.proname = 'create_hypertable' LIMIT 1";
+    Ok(client.query_opt(text, &[]).await?.map(|row| row.get(0)))
+}
+
 /// A default partition for each table, for facts of days that have none; or TimescaleDB's chunks.
-async fn divide(client: &Client, timescale: bool) -> Result<(), Fault> {
-    let tables = "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'at' \
-                  WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')";
-    for row in client.query(tables, &[]).await? {
-        let table: String = row.get(0);
-        let text = if timescale {
-            format!("SELECT create_hypertable('\"{table}\"', 'at', chunk_time_interval => INTERVAL '1 day')")
+async fn divide(client: &Client, timescale: Option<&str>) -> Result<(), Fault> {
+    for table in TYPES {
+        let text = if let Some(schema) = timescale {
+            format!("SELECT \"{schema}\".create_hypertable('\"{table}\"', 'at', chunk_time_interval => INTERVAL '1 day')")
         } else {
             format!("CREATE TABLE \"{table}_default\" PARTITION OF \"{table}\" DEFAULT")
         };

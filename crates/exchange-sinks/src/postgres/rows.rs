@@ -33,6 +33,8 @@ pub(super) struct Rows {
     pub(super) places: Vec<Place>,
     /// Days since the epoch for which the table needs a partition.
     pub(super) days: BTreeSet<i64>,
+    /// The days of the last row's fact and of its receipt.
+    last_days: Option<(i64, i64)>,
 }
 
 /// Rows by table, and the events that cannot be rows.
@@ -71,7 +73,7 @@ impl Rows {
     fn new(body: &Body) -> Self {
         let mut columns = COMMON.to_vec();
         fields::each(body, |name, _| columns.push(name));
-        Self { table: body.kind(), columns, data: Vec::new(), ends: Vec::new(), places: Vec::new(), days: BTreeSet::new() }
+        Self { table: body.kind(), columns, data: Vec::new(), ends: Vec::new(), places: Vec::new(), days: BTreeSet::new(), last_days: None }
     }
 
     fn add(&mut self, event: &Event, place: Place) -> Result<(), Unfit> {
@@ -80,11 +82,15 @@ impl Rows {
         self.ends.push(self.data.len());
         self.places.push(place);
         let (day, today) = (day(at(event)), day(event.received));
-        if (today - OLD_DAYS..=today + 1).contains(&day) {
-            self.days.insert(day);
+        // Nearly all are of the same day as the one before.
+        if self.last_days != Some((day, today)) {
+            self.last_days = Some((day, today));
+            if (today - OLD_DAYS..=today + 1).contains(&day) {
+                self.days.insert(day);
+            }
+            // Made a day ahead, midnight waits for no table.
+            self.days.insert(today + 1);
         }
-        // Made a day ahead, midnight waits for no table.
-        self.days.insert(today + 1);
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl Session {
         // Its errors come out where the client is used.
         let task = Task(tokio::spawn(async move { drop(connection.await) }));
         let session = Self { client, task, tables: HashMap::new(), journals: HashSet::new(), staged: 0 };
-        session.client.batch_execute(&format!("{SETTINGS}; SET search_path TO \"{schema}\", public")).await?;
+        session.client.batch_execute(&format!("{SETTINGS}; SET search_path TO \"{schema}\"")).await?;
         migrate::migrate(&session.client, schema).await?;
         Ok(session)
     }
@@ -162,8 +162,8 @@ impl Session {
     async fn prepare(&mut self, rows: &Rows) -> Result<(), Fault> {
         let name = rows.table;
         if !self.tables.contains_key(name) {
-            let kind = self.client.query_one("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", &[&format!("\"{name}\"")]).await?;
             let copy = self.client.prepare(&format!("COPY \"{name}\" ({}) FROM STDIN (FORMAT binary)", rows.columns())).await?;
+            let kind = self.client.query_one("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", &[&format!("\"{name}\"")]).await?;
             self.tables.insert(name, Table { partitioned: kind.get(0), days: HashSet::new(), copy, staging: None });
         }
         let Some(table) = self.tables.get_mut(name).filter(|table| table.partitioned) else { return Ok(()) };

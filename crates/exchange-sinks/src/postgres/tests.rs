@@ -378,3 +378,37 @@ fn timescaledb_divides_its_tables_itself() {
         contract::same_ids(&ids(&server).await, 0..5);
     });
 }
+
+#[test]
+fn a_server_is_trusted_only_with_its_certificate_and_name() {
+    let Some(mut server) = test_servers::postgres() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = folder.path().join("ca.pem");
+    let (certificate, key) = contract::certificate();
+    std::fs::write(&authorities, &certificate).unwrap();
+    block_on(async {
+        let (client, connection) = tokio_postgres::connect(&address(server.port(), ""), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let data = server.folder().join("data");
+        // Written by the server, so that they are its own.
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let lines = format!("SELECT unnest(string_to_array('{}', E'\n'))", text.replace('\r', "").trim_end());
+            client.batch_execute(&format!("COPY ({lines}) TO '{}'", data.join(name).display())).await.unwrap();
+        }
+        let mine = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(data.join("server.key"), mine).unwrap();
+        client.batch_execute("ALTER SYSTEM SET ssl TO on").await.unwrap();
+        server.stop();
+        server.restart();
+        let at_name = |more: &str| address(server.port(), more).replace("127.0.0.1", "localhost");
+        let trusting = format!("?sslmode=require&ca_file={}", authorities.display());
+        let mut sink = open(&at_name(&trusting));
+        sink.write(&at(1)).await.unwrap();
+        sink.close().await.unwrap();
+        contract::same_ids(&ids(&server).await, 0..10);
+        let (kind, words) = said(&at_name("?sslmode=require")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("UnknownIssuer"), "{kind:?} {words}");
+        let (kind, words) = said(&address(server.port(), &trusting)).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("certificate not valid for name"), "{kind:?} {words}");
+    });
+}

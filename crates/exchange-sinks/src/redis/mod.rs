@@ -32,6 +32,7 @@ use self::latest::Latest;
 use crate::address::Address;
 use crate::buffered::{Buffered, Store, refused, within};
 use crate::error::{SinkError, SinkErrorKind};
+use crate::fields::TYPES;
 use crate::place::Place;
 use crate::registry::Target;
 use crate::sink::Sink;
@@ -129,12 +130,12 @@ impl Server {
         // Alone, so that who is not let in is told so once.
         redis::cmd("PING").exec_async(&mut connection).await.map_err(told)?;
         let mut types = redis::pipe();
-        for kind in KINDS {
+        for kind in TYPES {
             types.cmd("TYPE").arg(self.stream(kind));
         }
         let types: Vec<String> = types.query_async(&mut connection).await.map_err(told)?;
         // In a transaction it would be too late: Redis carries out the rest of one.
-        if let Some((kind, there)) = KINDS.iter().zip(types).find(|(_, there)| !matches!(there.as_str(), "none" | "stream")) {
+        if let Some((kind, there)) = TYPES.iter().zip(types).find(|(_, there)| !matches!(there.as_str(), "none" | "stream")) {
             let what = format!("{}: the key `{}` is a {there} and no stream: remove it, or take another `prefix=`", self.shown, self.stream(kind));
             return Err(SinkError::new(refused(worked_before), what));
         }
@@ -157,6 +158,7 @@ impl Server {
     fn told(&self, error: &RedisError, worked_before: bool) -> SinkError {
         use ServerErrorKind as S;
         let kind = match error.kind() {
+            ErrorKind::Io if error.to_string().contains("invalid peer certificate") => refused(worked_before),
             // Said to one who comes when there is no room.
             ErrorKind::Server(S::ResponseError) if error.to_string().contains("max number of clients") => SinkErrorKind::Retryable,
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(S::NoPerm | S::CrossSlot | S::Moved | S::ResponseError) => {
@@ -170,24 +172,6 @@ impl Server {
         SinkError::new(kind, format!("{}: {words}", self.shown))
     }
 }
-
-/// Types of events, and so streams.
-const KINDS: [&str; 14] = [
-    "ticker",
-    "quote",
-    "mark",
-    "funding",
-    "funding_settled",
-    "open_interest",
-    "trade",
-    "liquidation",
-    "book",
-    "candle",
-    "instrument",
-    "gap",
-    "refill",
-    "decode_error",
-];
 
 /// The sink's side of a server.
 struct Redis {

@@ -219,3 +219,28 @@ fn a_key_of_somebody_else_is_left_alone() {
         );
     });
 }
+
+#[test]
+fn a_server_is_trusted_only_with_its_certificate_and_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (certificate, key) = contract::certificate();
+    std::fs::write(path("ca.pem"), certificate).unwrap();
+    std::fs::write(path("key.pem"), key).unwrap();
+    let port = test_servers::free_port();
+    let encrypted = port.to_string();
+    let files = ["--tls-cert-file", &path("ca.pem"), "--tls-key-file", &path("key.pem"), "--tls-ca-cert-file", &path("ca.pem")];
+    let arguments = [&["--tls-port", &encrypted, "--tls-auth-clients", "no"], &files[..]].concat();
+    let Some(server) = test_servers::redis_with(&arguments) else { return };
+    block_on(async {
+        let trusting = format!("?ca_file={}", path("ca.pem"));
+        let mut sink = open(&format!("rediss://localhost:{port}{trusting}"));
+        sink.write(&at(1)).await.unwrap();
+        sink.close().await.unwrap();
+        contract::same_ids(&ids(&server).await, 0..10);
+        let (kind, words) = said(&format!("rediss://localhost:{port}")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("UnknownIssuer"), "{kind:?} {words}");
+        let (kind, words) = said(&format!("rediss://127.0.0.1:{port}{trusting}")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("certificate not valid for name"), "{kind:?} {words}");
+    });
+}
