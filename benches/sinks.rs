@@ -126,7 +126,7 @@ fn redis(criterion: &mut Criterion) {
     let connection = ["-p", &port, "-c", "1", "-P", "1000", "-n", "500000", "-q"];
     let command = ["XADD", "bare", "MAXLEN", "~", "250000", "*", "id", "8816b7eca15697a0ec2ce04ad86b19bc", "type", "trade", "line", &line];
     match Command::new("redis-benchmark").args(connection).args(command).output() {
-        Ok(done) => println!("sinks/redis/redis-benchmark: {}", String::from_utf8_lossy(&done.stdout).rsplit('\r').next().unwrap_or_default().trim()),
+        Ok(done) => println!("sinks/redis/redis-benchmark: {}", String::from_utf8_lossy(&done.stdout).rsplit("}: ").next().unwrap_or_default().trim()),
         Err(error) => println!("sinks/redis/redis-benchmark: {error}"),
     }
 }
