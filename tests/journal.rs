@@ -61,7 +61,7 @@ fn sigterm_with_a_million_events_waiting_ends_within_a_second_and_the_next_run_d
 
     let run = Running::start(&mut command(), Stdout::Collect);
     let since = Instant::now();
-    while metric(&run.metrics(), "collector_sink_backlog_batches", &[]) > 0 || Events::of_killed_sink(&place.path("out")).of(&["trade"]).count() < 1000 {
+    while metric(&run.metrics(), "collector_sink_backlog_batches", &[]) > 0 || Events::of_killed(&place.path("out")).of(&["trade"]).count() < 1000 {
         assert!(since.elapsed() < DELIVERED, "{}", run.stderr());
         std::thread::sleep(Duration::from_millis(500));
     }
