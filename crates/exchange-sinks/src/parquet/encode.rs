@@ -30,18 +30,19 @@ pub(super) struct Draft<'a> {
     pub(super) table: usize,
     pub(super) venue: &'a str,
     pub(super) level: i32,
-    /// The file as it lies: what is in it stays in its places.
-    pub(super) before: Option<&'a Bytes>,
-    /// What comes behind it.
+    /// The file as it lies, and how many row groups of it stay, in their places: all, unless the last were written by an attempt
+    /// that seemed to fail.
+    pub(super) before: Option<(&'a Bytes, usize)>,
+    /// What comes behind them.
     pub(super) rows: &'a Rows,
     pub(super) covers: &'a Covers,
 }
 
 /// Makes the bytes of a file.
 pub(super) fn encode(draft: &Draft<'_>) -> Result<Vec<u8>> {
-    let mut writer = writer(Vec::with_capacity(draft.before.map_or(0, Bytes::len) + 64 * 1024), draft.table, draft.level)?;
-    if let Some(bytes) = draft.before {
-        for group in metadata(bytes)?.row_groups() {
+    let mut writer = writer(Vec::with_capacity(draft.before.map_or(0, |(bytes, _)| bytes.len()) + 64 * 1024), draft.table, draft.level)?;
+    if let Some((bytes, keep)) = draft.before {
+        for group in metadata(bytes)?.row_groups().iter().take(keep) {
             copy(bytes, group, &mut writer)?;
         }
     }

@@ -177,11 +177,13 @@ impl Partition {
             Some(current) => current.clone(),
             None => Current { name: self.new_name(owner.journal, first, store)?, groups: 0, bytes: 0, first },
         };
+        // An attempt that seems to fail may have done it all the same: the next one goes by what was there before it.
+        self.current = Some(current.clone());
         let draft = Draft {
             table: self.key.table,
             venue: &self.key.venue,
             level: owner.level,
-            before: before.as_ref(),
+            before: before.as_ref().map(|bytes| (bytes, current.groups)),
             rows: &self.rows,
             covers: &Covers::one(owner.journal, current.first, last),
         };
@@ -199,7 +201,7 @@ impl Partition {
 
     /// The file as it lies.
     fn before(&mut self, store: &dyn Store) -> Result<Option<Bytes>, SinkError> {
-        let Some(current) = &self.current else { return Ok(None) };
+        let Some(current) = self.current.as_ref().filter(|current| current.groups > 0) else { return Ok(None) };
         let path = format!("{}/{}", self.path, current.name);
         let bytes = store.read(&path)?;
         if bytes.is_none() {
@@ -249,4 +251,61 @@ pub(super) const MERGED: &str = "merged-";
 /// How the names of a journal's files begin; behind it stands the number of the first batch, so that they sort.
 fn own_prefix(journal: u64) -> String {
     format!("part-{journal:016x}-")
+}
+
+#[cfg(test)]
+mod tests {
+    use ::parquet::file::metadata::ParquetMetaData;
+
+    use super::super::store::Directory;
+    use super::super::tests::{lines, trades};
+    use super::*;
+
+    /// Does what it is asked for, and says that it could not.
+    struct Liar(Directory);
+
+    impl Store for Liar {
+        fn list(&self, partition: &str) -> Result<Vec<String>, SinkError> {
+            self.0.list(partition)
+        }
+
+        fn read(&self, path: &str) -> Result<Option<Bytes>, SinkError> {
+            self.0.read(path)
+        }
+
+        fn metadata(&self, path: &str) -> Result<Option<ParquetMetaData>, SinkError> {
+            self.0.metadata(path)
+        }
+
+        fn replace(&self, path: &str, content: Vec<u8>) -> Result<(), SinkError> {
+            self.0.replace(path, content)?;
+            Err(SinkError::new(SinkErrorKind::Retryable, "the answer was lost"))
+        }
+
+        fn shown(&self, path: &str) -> String {
+            self.0.shown(path)
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_seemed_to_fail_gives_no_row_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let liar = Liar(Directory::open(directory.path(), true).unwrap());
+        let (owner, now) = (Owner { journal: 7, level: 1, file_bytes: 1 << 20 }, Instant::now());
+        let events = trades(0..30, 1);
+        let key = Key { table: super::super::table::table_of(&events[0].body).unwrap(), venue: "bybit".into(), day: day(events[0].received) };
+        let mut partition = Partition::open(key, owner, &liar, now).unwrap().unwrap();
+        for (batch, events) in (1..).zip(events.chunks(10)) {
+            for event in events {
+                assert_eq!(partition.add(event, batch, now), Added::Row);
+            }
+            // The answer is lost for a first file, and for one that is written again; more comes meanwhile.
+            partition.write(owner, batch, &liar, now).unwrap_err();
+            partition.write(owner, batch, &liar, now).unwrap_err();
+            if batch != 2 {
+                assert_eq!(partition.write(owner, batch, &liar.0, now).unwrap().rows, if batch == 1 { 10 } else { 20 });
+            }
+        }
+        assert_eq!(lines(directory.path()).as_bytes(), exchange_core::Batch::new(trades(0..30, 1)).lines());
+    }
 }
