@@ -1,5 +1,6 @@
 //! A collector that is killed again and again, at any moment and under load, has in the end what the venues served: every
-//! trade, and of everything else what is not inside a gap; each event once, or by its id a repetition.
+//! trade, and of everything else what is not inside a gap; each event once, or by its id a repetition. A Parquet dataset, a database
+//! and a stream of JetStream stand beside the files and have the same events, each once.
 //!
 //! A second collector that nobody kills is the witness of what the first one missed; it keeps the venues talking meanwhile, so
 //! that the simulator's truth has all trades. `COLLECTOR_KILLS` says how often the first is killed.
@@ -8,12 +9,14 @@
 mod support;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Events, Line, Place, Running, STREAMED, Sim, Stdout, market, metric};
+use test_servers::{POSTGRES_PASSWORD, Python, Server};
 use venue_sim::Config;
 
 /// So many times, where the environment does not say.
@@ -25,16 +28,97 @@ const EVENTS: u64 = 55_000;
 /// What is served happened a moment before it arrived, and what arrives later may have been served before.
 const MOMENT: i64 = 1_000_000;
 
-/// A sink that is killed with the collector, and how to read what is in it afterwards.
-struct Kept {
-    address: &'static str,
-    read: fn(&Place) -> Events,
-    /// Whether it holds nothing twice.
-    once: bool,
+/// Lines in files, which may be there twice: what they say is judged.
+const LINES: &str = "file:out";
+
+fn lines(place: &Place) -> Events {
+    Events::of_killed(&place.path("out"))
 }
 
-/// All that lasts.
-const KEPT: [Kept; 1] = [Kept { address: "file:out", read: |place| Events::of_killed(&place.path("out")), once: false }];
+/// A sink that stands beside it and holds each event once: the same ones.
+struct Exact {
+    address: String,
+    /// The ids of what it holds.
+    ids: Box<dyn Fn(&Place) -> Vec<String>>,
+    _server: Option<Server>,
+}
+
+/// Those that can be had here.
+fn exact() -> Vec<Exact> {
+    let mut all = Vec::new();
+    if cfg!(feature = "parquet")
+        && let Some(python) = test_servers::python(&["duckdb"])
+    {
+        let ids = move |place: &Place| in_parquet(&python, &place.path("data"));
+        all.push(Exact { address: "parquet:data".to_owned(), ids: Box::new(ids), _server: None });
+    }
+    if cfg!(feature = "postgres")
+        && let Some(server) = test_servers::postgres()
+    {
+        let address = format!("postgres://postgres:{POSTGRES_PASSWORD}@{}/postgres", server.address());
+        let asked = address.clone();
+        all.push(Exact { address, ids: Box::new(move |_| in_postgres(&asked)), _server: Some(server) });
+    }
+    if cfg!(feature = "nats")
+        && let Some(server) = test_servers::nats()
+    {
+        let address = format!("nats://{}/ticks", server.address());
+        let asked = address.clone();
+        all.push(Exact { address: format!("{address}?duplicate_window=10m"), ids: Box::new(move |place| in_nats(place, &asked)), _server: Some(server) });
+    }
+    all
+}
+
+fn in_parquet(python: &Python, data: &Path) -> Vec<String> {
+    const SCRIPT: &str = "import duckdb, glob, sys
+for kind in glob.glob(sys.argv[1] + '/type=*'):
+    for row in duckdb.sql(f\"select id from '{kind}/**/*.parquet'\").fetchall():
+        print(row[0])";
+    let output = python.command().args(["-c", SCRIPT]).arg(data).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn in_postgres(address: &str) -> Vec<String> {
+    let ids = async {
+        let (client, connection) = tokio_postgres::connect(address, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rejected: i64 = client.query_one("SELECT count(*) FROM collector.rejected", &[]).await.unwrap().get(0);
+        assert_eq!(rejected, 0);
+        let mut ids = Vec::new();
+        for kind in KINDS {
+            let rows = client.query(&format!("SELECT replace(id::text, '-', '') FROM collector.{kind}"), &[]).await.unwrap();
+            ids.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+        }
+        ids
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ids)
+}
+
+/// The types of events, which are the tables' names.
+const KINDS: [&str; 14] = [
+    "ticker",
+    "quote",
+    "mark",
+    "funding",
+    "funding_settled",
+    "open_interest",
+    "trade",
+    "liquidation",
+    "book",
+    "candle",
+    "instrument",
+    "gap",
+    "refill",
+    "decode_error",
+];
+
+fn in_nats(place: &Place, address: &str) -> Vec<String> {
+    let tail = place.run(&format!("tail {address} --no-follow")).ok();
+    // Nothing was left out: it is the stream itself that has each once.
+    assert!(tail.stderr.contains(", 0 repetitions left out"), "{}", tail.stderr);
+    Events::parse(&tail.stdout).lines().map(|line| line.id().to_owned()).collect()
+}
 
 /// Whose events they are: venue, market and name.
 type Place3 = [String; 3];
@@ -116,7 +200,8 @@ fn killed_again_and_again_it_has_everything_in_the_end() {
     let witness = Running::start(&mut collecting(&place, &sim.options(), &["file:witness"], "witness"), Stdout::Collect);
     witness.wait_for_events(2000);
 
-    let sinks = KEPT.map(|kept| kept.address);
+    let exact = exact();
+    let sinks: Vec<&str> = std::iter::once(LINES).chain(exact.iter().map(|sink| sink.address.as_str())).collect();
     let start = || Running::start(&mut collecting(&place, &sim.options(), &sinks, "mine"), Stdout::Collect);
     let run = start();
     run.wait_for_events(3000);
@@ -134,7 +219,7 @@ fn killed_again_and_again_it_has_everything_in_the_end() {
     sim.still();
     run.settle();
     let since = Instant::now();
-    while let open @ [_, ..] = &*open_gaps(&(KEPT[0].read)(&place)) {
+    while let open @ [_, ..] = &*open_gaps(&lines(&place)) {
         assert!(since.elapsed() < REFILLED, "{} gaps are not refilled, such as {}\n{}", open.len(), open[0], run.stderr());
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -147,43 +232,49 @@ fn killed_again_and_again_it_has_everything_in_the_end() {
     let witnessed = Events::of_sink(&place.path("witness"));
     assert_eq!(witnessed.of(&["gap"]).count(), 0, "nobody saw what it missed");
 
-    for kept in &KEPT {
-        let seen = (kept.read)(&place);
-        let mut lines: BTreeMap<&str, &str> = BTreeMap::new();
-        for line in seen.lines() {
-            let before = lines.insert(line.id(), line.text());
-            assert!(before.is_none_or(|before| before == line.text() && !kept.once), "{}: {before:?} and {line:?}", kept.address);
-        }
-        let mut trades = HashSet::new();
-        for trade in seen.of(&["trade"]).map(Line::json) {
-            trades.insert((place_of(&trade), trade["trade_id"].to_string(), trade["id"].to_string()));
-        }
-        let by_name: HashSet<_> = trades.iter().map(|(place, name, _)| (place, name)).collect();
-        assert_eq!(by_name.len(), trades.len(), "a trade is one event");
+    let seen = lines(&place);
+    let mut by_id: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in seen.lines() {
+        let before = by_id.insert(line.id(), line.text());
+        assert!(before.is_none_or(|before| before == line.text()), "{before:?} and {line:?}");
+    }
+    let mut trades = HashSet::new();
+    for trade in seen.of(&["trade"]).map(Line::json) {
+        trades.insert((place_of(&trade), trade["trade_id"].to_string(), trade["id"].to_string()));
+    }
+    let by_name: HashSet<_> = trades.iter().map(|(place, name, _)| (place, name)).collect();
+    assert_eq!(by_name.len(), trades.len(), "a trade is one event");
 
-        // A closed candle that was missed is asked for, and then has other words.
-        let candle = |event: &Value| (place_of(event), event["open_time"].as_i64().unwrap());
-        let closed: HashSet<_> = seen.of(&["candle"]).map(Line::json).filter(|event| event["closed"] == true).map(|event| candle(&event)).collect();
-        let gaps = Gaps::of(&seen);
-        let first = seen.lines().map(Line::received).min().unwrap();
-        for line in truth.since_first_of(&seen).of(&["trade"]).filter(|line| line.received() > first + 2 * MOMENT) {
-            assert!(lines.contains_key(line.id()), "{}: not refilled: {line:?}\n{:?}", kept.address, incomplete(&seen));
+    // A closed candle that was missed is asked for, and then has other words.
+    let candle = |event: &Value| (place_of(event), event["open_time"].as_i64().unwrap());
+    let closed: HashSet<_> = seen.of(&["candle"]).map(Line::json).filter(|event| event["closed"] == true).map(|event| candle(&event)).collect();
+    let gaps = Gaps::of(&seen);
+    let first = seen.lines().map(Line::received).min().unwrap();
+    for line in truth.since_first_of(&seen).of(&["trade"]).filter(|line| line.received() > first + 2 * MOMENT) {
+        assert!(by_id.contains_key(line.id()), "not refilled: {line:?}\n{:?}", incomplete(&seen));
+    }
+    let (mut missing, mut known) = (BTreeMap::<&str, u64>::new(), 0_u64);
+    for line in witnessed.lines().filter(|line| line.is_known_by_id() && line.received() > first + 2 * MOMENT) {
+        if by_id.contains_key(line.id()) || line.kind() == "trade" {
+            known += 1;
+            continue;
         }
-        let (mut missing, mut known) = (BTreeMap::<&str, u64>::new(), 0_u64);
-        for line in witnessed.lines().filter(|line| line.is_known_by_id() && line.received() > first + 2 * MOMENT) {
-            if lines.contains_key(line.id()) || line.kind() == "trade" {
-                known += 1;
-                continue;
-            }
-            let event = line.json();
-            if event["closed"] == true && closed.contains(&candle(&event)) {
-                continue;
-            }
-            let channel = if line.kind() == "candle" { format!("candle:{}", event["interval"].as_str().unwrap()) } else { line.kind().to_owned() };
-            assert!(gaps.hold(&place_of(&event), &channel, line.received()), "{}: in no gap: {line:?}", kept.address);
-            *missing.entry(line.kind()).or_default() += 1;
+        let event = line.json();
+        if event["closed"] == true && closed.contains(&candle(&event)) {
+            continue;
         }
-        eprintln!("{}: {kills} kills, {known} events seen, missing inside gaps: {missing:?}", kept.address);
-        assert!(known > 2000 && missing.len() >= 3, "{known} seen, {missing:?} missing: nothing was tested");
+        let channel = if line.kind() == "candle" { format!("candle:{}", event["interval"].as_str().unwrap()) } else { line.kind().to_owned() };
+        assert!(gaps.hold(&place_of(&event), &channel, line.received()), "in no gap: {line:?}");
+        *missing.entry(line.kind()).or_default() += 1;
+    }
+    eprintln!("{kills} kills, {known} events seen, missing inside gaps: {missing:?}");
+    assert!(known > 2000 && missing.len() >= 3, "{known} seen, {missing:?} missing: nothing was tested");
+
+    for sink in &exact {
+        let found = (sink.ids)(&place);
+        let ids: HashSet<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(ids.len(), found.len(), "{} holds something twice", sink.address);
+        let lacking: Vec<_> = by_id.iter().filter(|(id, _)| !ids.contains(*id)).map(|(_, line)| line).take(3).collect();
+        assert!(lacking.is_empty() && ids.len() == by_id.len(), "{} has {} of {} events, and lacks {lacking:?}", sink.address, ids.len(), by_id.len());
     }
 }

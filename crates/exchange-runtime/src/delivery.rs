@@ -26,8 +26,9 @@ const CONFIRM: Duration = Duration::from_secs(1);
 const CONFIRM_EVENTS: usize = 65_536;
 /// Pauses between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(20));
-/// A sink that has not answered for so long counts as in trouble. It is waited for all the same.
-const SLOW: Duration = Duration::from_secs(30);
+/// A sink that has not answered for so long counts as in trouble. It is waited for all the same. (An object store is written to
+/// once a minute.)
+const SLOW: Duration = Duration::from_secs(90);
 /// At the end of a run, nobody waits for a sink that is in trouble for so long; what is there for it stays in the journal.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is told what waits for a sink that is behind.
