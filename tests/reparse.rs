@@ -40,7 +40,7 @@ fn what_nobody_changed_is_the_same_and_what_was_changed_is_found() {
     assert_eq!((report["same"].as_bool(), sum(&report, "changed") + sum(&report, "missing") + sum(&report, "new")), (Some(true), 0), "{report:#}");
     assert!(sum(&report, "same") >= count, "{report:#}");
     let table = place.run(&format!("reparse archive --events events.ndjson --channels {CHANNELS}"));
-    assert_eq!(table.status, Some(0), "{}", table.stdout);
+    assert_eq!(table.status, Some(0), "{}{}", table.stdout, table.stderr);
     assert!(table.stdout.starts_with("VENUE    CHANNEL"), "{}", table.stdout);
 
     // As if an older decoder had got a price wrong, missed a trade, and made one up.

@@ -72,7 +72,7 @@ pub(super) type Example = (Option<String>, Option<String>);
 struct New {
     group: Group,
     line: Vec<u8>,
-    /// It may have been known before the first capture, so that a live run passed it over.
+    /// It may have been known before the first capture, or happened before it, so that a live run passed it over.
     first: bool,
 }
 
@@ -168,7 +168,7 @@ impl Comparison {
             if !self.is_told_once(&event) {
                 continue;
             }
-            let first = first.contains(&event.id);
+            let first = first.contains(&event.id) || self.happened_before(&event);
             if self.kept < PAIRED {
                 self.kept += 1;
                 let mut line = Vec::new();
@@ -183,6 +183,18 @@ impl Comparison {
             }
         }
         Batch::new(news)
+    }
+
+    /// Whether it is of the past that the first capture found there: of what is read to close a gap, a run passes on what was missed.
+    fn happened_before(&self, event: &Event) -> bool {
+        let time = match &event.body {
+            Body::Trade(_) => event.time,
+            Body::Candle(candle) => Some(candle.open_time),
+            Body::FundingSettled(settled) => Some(settled.time),
+            _ => None,
+        };
+        let first = self.span.get(&*event.instrument.venue).map(|(first, _)| *first);
+        time.zip(first).is_some_and(|(time, first)| time < first)
     }
 
     /// Whether an error is another one than before: a run looks at a polled record again only when it has changed.
@@ -281,6 +293,14 @@ mod tests {
 
     fn mark(at: i64, price: i64) -> Event {
         event(at, Body::Mark(Mark { mark: Some(price.into()), ..Mark::default() }))
+    }
+
+    #[test]
+    fn what_happened_before_the_first_capture_need_not_have_been_collected() {
+        let old = |time: i64, id| Event { time: Some(Time::from_micros(time)), ..trade(10, id, 7) };
+        let (comparison, counts, _) = compare(vec![old(10, 1)], vec![old(9, 2), old(10, 1), old(11, 3)]);
+        assert_eq!(counts["trade"], Counts { same: 1, new: 1, ..Counts::default() });
+        assert!(comparison.differs());
     }
 
     /// Compares what a run collected with what the captures give now: the counts by type, and how many were written.
