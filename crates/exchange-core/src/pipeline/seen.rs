@@ -4,8 +4,9 @@ use hashbrown::HashSet;
 
 use crate::event::EventId;
 
-/// How many ids are remembered at least (and twice as many at most).
-pub(super) const WINDOW: usize = 1 << 16;
+/// How many ids are remembered at least (and twice as many at most): as many as a table of 65,536 places takes. A few more would take
+/// twice the memory.
+pub(super) const WINDOW: usize = 7 << 13;
 /// The bytes of an id.
 const BYTES: usize = 16;
 
