@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exchange_core::{Batch, Body, Channel, Event, Interval, Market, Mode, Profile, Time, Venue};
 use exchange_runtime::{Clock, Collector, Monitor, Outside};
-use exchange_sinks::{Sink, SinkFuture};
 use fastrand::Rng;
 use venue_sim::faults::Faults;
 use venue_sim::{Config, Inside};
 
 use crate::count::Sums;
 use crate::judge::Judge;
+use crate::kept::Kept;
 use crate::net::{self, HOST, Sent, SimNet};
 use crate::weather::{DAY, Weather};
 
@@ -285,10 +285,6 @@ impl Diary {
     }
 }
 
-/// A sink that keeps everything until it is read.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Arc<Batch>>>>);
-
 impl Kept {
     fn read(&self, judge: &mut Judge, digest: &mut DefaultHasher) -> Vec<Arc<Batch>> {
         let batches = std::mem::take(&mut *self.0.lock().unwrap());
@@ -297,24 +293,5 @@ impl Kept {
             judge.delivered(batch.events());
         }
         batches
-    }
-}
-
-impl Sink for Kept {
-    fn name(&self) -> &'static str {
-        "kept:"
-    }
-
-    fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {
-        self.0.lock().unwrap().push(batch.clone());
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn flush(&mut self) -> SinkFuture<'_> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn close(&mut self) -> SinkFuture<'_> {
-        Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -7,6 +7,7 @@
 mod count;
 mod day;
 mod judge;
+mod kept;
 mod net;
 mod weather;
 

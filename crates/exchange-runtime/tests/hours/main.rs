@@ -7,6 +7,8 @@
 mod bans;
 mod closes;
 mod eight;
+#[path = "../days/kept.rs"]
+mod kept;
 #[path = "../days/net.rs"]
 #[allow(dead_code, reason = "a day looks at more than an hour does")]
 mod net;

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use exchange_core::{Batch, Channel, Event, Market, Mode, Profile, Time, Venue};
+use exchange_core::{Channel, Event, Market, Mode, Profile, Time, Venue};
 use exchange_runtime::{Clock, Collector, Outside, StateDir};
-use exchange_sinks::{Sink, SinkFuture};
 use venue_sim::faults::Faults;
 use venue_sim::{Config, Inside};
 
+use crate::kept::Kept;
 use crate::net::{HOST, Sent, SimNet};
 
 /// All that happens in one virtual time.
@@ -118,27 +118,4 @@ pub(crate) fn venues(names: &[&str]) -> Vec<Venue> {
         Venue::new(exchange, profile)
     });
     chosen.collect()
-}
-
-/// A sink that keeps everything.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Arc<Batch>>>>);
-
-impl Sink for Kept {
-    fn name(&self) -> &'static str {
-        "kept:"
-    }
-
-    fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {
-        self.0.lock().unwrap().push(batch.clone());
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn flush(&mut self) -> SinkFuture<'_> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn close(&mut self) -> SinkFuture<'_> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }
