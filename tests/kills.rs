@@ -35,11 +35,13 @@ fn lines(place: &Place) -> Events {
     Events::of_killed(&place.path("out"))
 }
 
+/// The ids of what a sink holds.
+type Ids = Box<dyn Fn(&Place) -> Vec<String>>;
+
 /// A sink that stands beside it and holds each event once: the same ones.
 struct Exact {
     address: String,
-    /// The ids of what it holds.
-    ids: Box<dyn Fn(&Place) -> Vec<String>>,
+    ids: Ids,
     _server: Option<Server>,
 }
 
