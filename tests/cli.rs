@@ -172,6 +172,13 @@ fn a_venue_that_cannot_be_reached_costs_the_others_nothing() {
     let seen = Events::parse(&finished.stdout);
     assert!(seen.lines().all(|line| line.json()["venue"] == "binance"));
     assert_eq!(["ticker", "mark", "open_interest"].map(|kind| seen.of(&[kind]).count()), [5, 5, 5]);
+
+    // Who watched it for a while is told at the end, too: nothing came, and why.
+    let mut command = place.collector("run --exchanges bybit --for 2s --sink stdout: --listen off");
+    command.args(["--set", &format!("venues.bybit.rest_url=http://{}/bybit", nobody())]);
+    let finished = Running::start(&mut command, Stdout::Collect).finish().ok();
+    let last: Vec<&str> = finished.stderr.lines().skip_while(|line| !line.starts_with("bybit: 0 events")).collect();
+    assert!(last.iter().any(|line| line.starts_with("bybit: linear instruments: transient: cannot connect: ")), "{}", finished.stderr);
 }
 
 #[test]

@@ -240,12 +240,11 @@ pub(crate) fn report(settings: &Settings, summary: &Summary, interrupted: bool, 
             "{name}: {} events, {} unchanged, {} duplicates, {} gaps, {} errors",
             counts.events, counts.unchanged, counts.duplicates, counts.gaps, counts.errors
         );
-        if settings.once && (venue.failed > 0 || !venue.problems.is_empty()) {
-            failed = true;
-            for (what, why) in &venue.problems {
-                eprintln!("{name}: {what}: {why}");
-            }
+        // What was wrong to the end: a venue that was never reached has no other errors to count.
+        for (what, why) in &venue.problems {
+            eprintln!("{name}: {what}: {why}");
         }
+        failed |= settings.once && (venue.failed > 0 || !venue.problems.is_empty());
     }
     for (name, error) in &summary.sink_errors {
         if error.kind() != SinkErrorKind::Closed {
