@@ -3,9 +3,14 @@
 //! Every field that a venue did not send is `None`; nothing here is ever a guess. An [`Event`] is plain data: its
 //! JSON is written by [`Event::write_json`], its id by [`crate::canonical`].
 
+mod channel;
+mod ident;
+
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::channel::{CHANNELS, Channel};
+pub use self::ident::Ident;
 use crate::decimal::Decimal;
 use crate::instrument::{Details, Instrument, Market};
 use crate::time::{Interval, Time};
@@ -381,194 +386,6 @@ pub struct DecodeFailure {
     pub excerpt: String,
 }
 
-/// A venue's identifier or sequence number: text in the contract, compact here.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub enum Ident {
-    /// Digits without a leading zero.
-    Number(u64),
-    /// A lower-case, hyphenated UUID.
-    Uuid([u8; 16]),
-    /// Any other text.
-    Text(Box<str>),
-}
-
-impl Ident {
-    /// The identifier for a text. The same text always gives the same variant.
-    #[inline]
-    pub fn parse(text: &str) -> Self {
-        let bytes = text.as_bytes();
-        if !bytes.is_empty() && bytes.len() <= 19 && (bytes.first() != Some(&b'0') || bytes.len() == 1) && bytes.iter().all(u8::is_ascii_digit) {
-            return Self::Number(bytes.iter().fold(0, |sum, &b| sum * 10 + u64::from(b - b'0')));
-        }
-        if bytes.len() == 36
-            && let Some(uuid) = parse_uuid(bytes)
-        {
-            return Self::Uuid(uuid);
-        }
-        // Twenty digits may still fit.
-        match text.parse::<u64>() {
-            Ok(number) if bytes.len() == 20 && !text.starts_with(['0', '+']) => Self::Number(number),
-            _ => Self::Text(text.into()),
-        }
-    }
-
-    /// The number, if it is one.
-    pub fn as_number(&self) -> Option<u64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            _ => None,
-        }
-    }
-}
-
-fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
-    let nibble = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let mut uuid = [0; 16];
-    let mut at = 0;
-    for byte in &mut uuid {
-        if matches!(at, 8 | 13 | 18 | 23) {
-            if *text.get(at)? != b'-' {
-                return None;
-            }
-            at += 1;
-        }
-        *byte = nibble(*text.get(at)?)? << 4 | nibble(*text.get(at + 1)?)?;
-        at += 2;
-    }
-    Some(uuid)
-}
-
-impl From<u64> for Ident {
-    fn from(number: u64) -> Self {
-        Self::Number(number)
-    }
-}
-
-impl From<&str> for Ident {
-    fn from(text: &str) -> Self {
-        Self::parse(text)
-    }
-}
-
-impl fmt::Display for Ident {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Uuid(uuid) => {
-                for (at, byte) in uuid.iter().enumerate() {
-                    if matches!(at, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
-            Self::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-impl fmt::Debug for Ident {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A kind of data that can be asked for: the contract's event types, candles with their interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "named by the contract")]
-pub enum Channel {
-    Ticker,
-    Quote,
-    Mark,
-    Funding,
-    FundingSettled,
-    OpenInterest,
-    Trade,
-    Book,
-    Liquidation,
-    Candle(Interval),
-    Instrument,
-}
-
-/// How many kinds of [`Channel`] there are, candles of all intervals being one.
-pub const CHANNELS: usize = 11;
-
-impl Channel {
-    /// The channel's word: `ticker`, `open_interest`, and `candle` for candles of any interval.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ticker => "ticker",
-            Self::Quote => "quote",
-            Self::Mark => "mark",
-            Self::Funding => "funding",
-            Self::FundingSettled => "funding_settled",
-            Self::OpenInterest => "open_interest",
-            Self::Trade => "trade",
-            Self::Book => "book",
-            Self::Liquidation => "liquidation",
-            Self::Candle(_) => "candle",
-            Self::Instrument => "instrument",
-        }
-    }
-
-    /// Reads a channel's name; a candle's has its interval behind a colon (`candle:1m`).
-    pub fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "ticker" => Self::Ticker,
-            "quote" => Self::Quote,
-            "mark" => Self::Mark,
-            "funding" => Self::Funding,
-            "funding_settled" => Self::FundingSettled,
-            "open_interest" => Self::OpenInterest,
-            "trade" => Self::Trade,
-            "book" => Self::Book,
-            "liquidation" => Self::Liquidation,
-            "instrument" => Self::Instrument,
-            _ => Self::Candle(Interval::parse(text.strip_prefix("candle:")?)?),
-        })
-    }
-
-    /// The names that [`Channel::parse`] takes, for help texts and suggestions.
-    pub const NAMES: [&'static str; CHANNELS] =
-        ["ticker", "quote", "mark", "funding", "funding_settled", "open_interest", "trade", "book", "liquidation", "candle:1m", "instrument"];
-
-    /// Whether two channels are the same but for a candle's interval.
-    pub fn same_kind(self, other: Self) -> bool {
-        std::mem::discriminant(&self) == std::mem::discriminant(&other)
-    }
-
-    /// A small number for tables: below [`CHANNELS`].
-    pub fn index(self) -> usize {
-        match self {
-            Self::Ticker => 0,
-            Self::Quote => 1,
-            Self::Mark => 2,
-            Self::Funding => 3,
-            Self::FundingSettled => 4,
-            Self::OpenInterest => 5,
-            Self::Trade => 6,
-            Self::Book => 7,
-            Self::Liquidation => 8,
-            Self::Candle(_) => 9,
-            Self::Instrument => 10,
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Candle(interval) => write!(f, "candle:{interval}"),
-            _ => f.write_str(self.as_str()),
-        }
-    }
-}
-
 impl Body {
     /// The contract's `type`.
     pub fn kind(&self) -> &'static str {
@@ -625,38 +442,5 @@ impl Event {
             Body::OpenInterest(OpenInterest { value: Some(value), value_base: base @ None, .. }) => *base = self.instrument.base_size(value, None),
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn idents_keep_their_text() {
-        for text in [
-            "0",
-            "7",
-            "18446744073709551615",
-            "18446744073709551616",
-            "007",
-            "",
-            "+5",
-            "20f43950-d8dd-5b31-9112-a178eb6023af",
-            "20F43950-D8DD-5b31-9112-a178eb6023af",
-            "abc",
-        ] {
-            assert_eq!(Ident::parse(text).to_string(), text);
-        }
-        assert!(matches!(Ident::parse("18446744073709551615"), Ident::Number(u64::MAX)));
-    }
-
-    #[test]
-    fn channels_round_trip() {
-        for name in Channel::NAMES {
-            assert_eq!(Channel::parse(name).unwrap().to_string(), name);
-        }
-        assert_eq!(Channel::parse("candle"), None);
-        assert_eq!(Channel::parse("tikcer"), None);
     }
 }
