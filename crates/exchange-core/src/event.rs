@@ -428,6 +428,13 @@ impl Event {
         Self { instrument, received, time, origin: None, ordinal: 0, id: EventId::NONE, body }
     }
 
+    /// A gap, not sealed yet: a lost connection missed what a channel of an instrument said from `since` on, which was noticed
+    /// at `received`.
+    pub fn disconnected(instrument: Arc<Instrument>, channel: Channel, since: Time, received: Time) -> Self {
+        let gap = Gap { channel, reason: GapReason::Disconnect, from: Ident::of_time(since), to: None };
+        Self::new(instrument, received, None, Body::Gap(Box::new(gap)))
+    }
+
     /// The market of the event's instrument.
     pub fn market(&self) -> Market {
         self.instrument.market

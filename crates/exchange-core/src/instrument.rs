@@ -202,6 +202,24 @@ pub struct Instrument {
 }
 
 impl Instrument {
+    /// What an event is of that is about all instruments of a market.
+    pub const ALL: &str = "*";
+
+    /// Stands for all instruments of a market.
+    pub fn all(venue: &Arc<str>, market: Market) -> Self {
+        Self::named(venue, market, Self::ALL, None)
+    }
+
+    /// Whether it stands for all instruments of its market.
+    pub fn is_all(&self) -> bool {
+        *self.venue_symbol == *Self::ALL
+    }
+
+    /// Whether they are the same instrument of a venue, whatever is known of it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.market == other.market && self.venue_symbol == other.venue_symbol
+    }
+
     /// An instrument of which only the name is known.
     pub fn named(venue: &Arc<str>, market: Market, venue_symbol: &str, symbol: Option<&str>) -> Self {
         Self {

@@ -306,10 +306,10 @@ impl Pipeline {
     /// Asks what of an instrument is wanted.
     #[cold]
     fn ask(&mut self, instrument: &Instrument) {
-        let one_minute = crate::time::Interval::new(1, 'm').map(Channel::Candle);
         let mut channels = 0;
         for name in Channel::NAMES {
-            if let Some(channel) = Channel::parse(name).filter(|c| Some(*c) != one_minute) {
+            // Candles are asked about by interval.
+            if let Some(channel) = Channel::parse(name).filter(|channel| !matches!(channel, Channel::Candle(_))) {
                 channels |= u16::from(self.wanted.wants(channel, instrument)) << channel.index();
             }
         }
@@ -331,7 +331,7 @@ impl Pipeline {
     #[cold]
     fn gap_closed(&mut self, instrument: &Instrument, channel: Channel, gap: EventId) {
         if self.track(channel, instrument).is_some_and(|track| track.close(gap)) {
-            self.holes.retain(|(other, of)| *other != channel || !same(of, instrument));
+            self.holes.retain(|(other, of)| *other != channel || !of.is_same(instrument));
         }
     }
 
@@ -343,7 +343,7 @@ impl Pipeline {
             return;
         }
         let id = canonical::id(event);
-        if &*instrument.venue_symbol != "*" && !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
+        if !instrument.is_all() && !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
             self.ask(instrument);
         }
         let holes = &mut self.holes;
@@ -352,7 +352,7 @@ impl Pipeline {
                 holes.push((channel, instrument.clone()));
             }
         };
-        if &*instrument.venue_symbol == "*" {
+        if instrument.is_all() {
             for asked in self.asked[instrument.market.index()].values_mut() {
                 if let Some(track) = asked.track(channel) {
                     let instrument = track.instrument();
@@ -378,7 +378,7 @@ impl Pipeline {
     pub fn served(&mut self, topics: &[Topic], now: Time) -> bool {
         for (channel, instrument) in &self.holes {
             let of = |topic: &Topic| {
-                let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| same(own, instrument));
+                let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| own.is_same(instrument));
                 this && topic.channels.contains(channel)
             };
             if topics.iter().any(of) {
@@ -389,7 +389,7 @@ impl Pipeline {
         // What is quiet is collected as well.
         let mut new = false;
         for topic in topics {
-            let all = || Arc::new(Instrument::named(&self.venue, topic.market, "*", None));
+            let all = || Arc::new(Instrument::all(&self.venue, topic.market));
             let instrument = topic.instrument.clone().unwrap_or_else(all);
             if !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
                 self.ask(&instrument);
@@ -448,7 +448,7 @@ impl Pipeline {
         track.recovered(events);
         let mut told = track.proceed(&profile, now, wall, outcome, &sifted);
         if !track.is_open() {
-            self.holes.retain(|(other, of)| *other != channel || !same(of, instrument));
+            self.holes.retain(|(other, of)| *other != channel || !of.is_same(instrument));
         }
         self.process(&mut told);
         events.append(&mut told);
@@ -472,11 +472,6 @@ impl Pipeline {
     pub fn digests(&mut self, market: Market) -> [u128; crate::fold::STATES.len()] {
         self.latest.digests(&self.venue, market)
     }
-}
-
-/// Whether they are the same instrument, whatever is known of it.
-fn same(one: &Instrument, other: &Instrument) -> bool {
-    one.market == other.market && one.venue_symbol == other.venue_symbol
 }
 
 #[cfg(test)]

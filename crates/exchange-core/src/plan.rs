@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::event::Channel;
 use crate::exchange::percent_encode;
 use crate::instrument::{Instrument, Kind, Market, Status};
-use crate::profile::{Endpoint, KindName, Method, Profile, Stream, Surface, choices};
+use crate::profile::{Endpoint, Method, Profile, Stream, Surface, choices};
 use crate::template::{self, fill};
 use crate::time::{Interval, Time};
 
@@ -119,10 +119,6 @@ fn streams_first(channel: Channel) -> bool {
     matches!(channel, Channel::Trade | Channel::Book | Channel::Quote | Channel::Liquidation | Channel::Candle(_))
 }
 
-fn applies(only: &[KindName], instrument: &Instrument) -> bool {
-    only.is_empty() || instrument.details.as_ref().is_none_or(|details| only.iter().any(|kind| kind.is(details.kind)))
-}
-
 /// Whether there is anything to collect of an instrument.
 pub fn is_live(instrument: &Instrument) -> bool {
     instrument.details.as_ref().is_none_or(|details| {
@@ -176,7 +172,7 @@ pub fn from_profile(profile: &Profile, want: &Want<'_>) -> Plan {
 
 fn add_polls(plan: &mut Plan, profile: &Profile, want: &Want<'_>, endpoint: &Endpoint, channel: Channel) {
     if endpoint.per_instrument() {
-        for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&endpoint.only, i)) {
+        for instrument in want.instruments.iter().filter(|i| is_live(i) && endpoint.is_for(i)) {
             let request = request(profile, endpoint, want.market, channel, Some(instrument));
             plan.polls.push(Poll { request, channels: vec![channel], every: endpoint.every, sweep: true, memo: false });
         }
@@ -395,7 +391,7 @@ fn add_topics(plan: &mut Plan, profile: &Profile, want: &Want<'_>, (at, stream):
         plan.topics.push(Topic { name, market: want.market, ws_path, channels: vec![channel], instrument: instrument.cloned(), stream: at });
     };
     if stream.per_instrument() {
-        for instrument in want.instruments.iter().filter(|i| is_live(i) && applies(&stream.only, i)) {
+        for instrument in want.instruments.iter().filter(|i| is_live(i) && stream.is_for(i)) {
             add(Some(instrument), &[]);
         }
     } else {

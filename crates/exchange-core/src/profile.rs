@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::error::ErrorKind;
 use crate::event::Channel;
-use crate::instrument::{Kind, Market};
+use crate::instrument::{Instrument, Kind, Market};
 use crate::template::{agrees, fill};
 use crate::time::{Interval, Time};
 
@@ -466,6 +466,11 @@ impl KindName {
     }
 }
 
+/// Whether an instrument is of one of these kinds, as far as is known; any is, where none is named.
+fn is_of_kind(only: &[KindName], instrument: &Instrument) -> bool {
+    only.is_empty() || instrument.details.as_ref().is_none_or(|details| only.iter().any(|kind| kind.is(details.kind)))
+}
+
 fn one() -> u32 {
     1
 }
@@ -554,6 +559,11 @@ impl Endpoint {
         worded && self.markets.contains(&market) && self.channels.iter().any(|name| name.is(channel))
     }
 
+    /// Whether an instrument is of a kind that has it, as far as that is known.
+    pub fn is_for(&self, instrument: &Instrument) -> bool {
+        is_of_kind(&self.only, instrument)
+    }
+
     /// Its own word for an interval.
     pub fn interval(&self, interval: Interval) -> Option<&str> {
         self.intervals.get(&interval.to_string()).map(String::as_str)
@@ -569,6 +579,11 @@ impl Stream {
     /// Whether its messages hold `channel`.
     pub fn serves(&self, market: Market, channel: Channel) -> bool {
         self.markets.contains(&market) && self.channels.iter().any(|name| name.is(channel))
+    }
+
+    /// Whether an instrument is of a kind that has it, as far as that is known.
+    pub fn is_for(&self, instrument: &Instrument) -> bool {
+        is_of_kind(&self.only, instrument)
     }
 
     /// Whether it serves one instrument a topic.

@@ -82,10 +82,8 @@ impl<'p> Sources<'p> {
         if !can_refill(channel) || matches!(channel, Channel::Candle(interval) if profile.interval(interval).is_none()) {
             return None;
         }
-        let kind = instrument.details.as_ref().map(|details| details.kind);
-        let of_kind = |endpoint: &Endpoint| endpoint.only.is_empty() || kind.is_none_or(|kind| endpoint.only.iter().any(|only| only.is(kind)));
         let all = || {
-            let fits = |e: &&Endpoint| e.refill && !e.also && !e.follow && e.per_instrument() && e.serves(instrument.market, channel) && of_kind(e);
+            let fits = |e: &&Endpoint| e.refill && !e.also && !e.follow && e.per_instrument() && e.serves(instrument.market, channel) && e.is_for(instrument);
             profile.endpoint.iter().filter(fits)
         };
         // What is only there for a past wants to know which.
@@ -211,10 +209,6 @@ fn name(id: &Ident) -> u64 {
     foldhash::fast::FixedState::default().hash_one(id)
 }
 
-fn ident(time: Time) -> Option<Ident> {
-    u64::try_from(time.micros()).ok().map(Ident::Number)
-}
-
 /// When a record of that time is over.
 fn end(channel: Channel, time: Time) -> Time {
     if let Channel::Candle(interval) = channel { interval.end(time) } else { time }
@@ -261,8 +255,7 @@ impl Track {
 
     /// A gap was told. Whether a hole was opened, where there was none.
     pub fn open(&mut self, id: EventId, gap: &Gap, received: Time, instrument: &Arc<Instrument>, refills: &mut Vec<Event>) -> bool {
-        let told = gap.from.as_ref().and_then(Ident::as_number).filter(|_| gap.reason == GapReason::Disconnect);
-        let told = told.and_then(|micros| i64::try_from(micros).ok()).map(Time::from_micros);
+        let told = gap.from.as_ref().filter(|_| gap.reason == GapReason::Disconnect).and_then(Ident::as_time);
         let known = self.span.filter(|(_, last)| told.is_none_or(|told| *last <= told + SKEW));
         let last = known.map(|(_, last)| last).or(told).unwrap_or(received);
         let length = if matches!(self.channel, Channel::Candle(_)) { end(self.channel, last).since(last) } else { MARGIN };
@@ -387,7 +380,7 @@ impl Missed {
     }
 
     fn refill(&self, instrument: &Arc<Instrument>, channel: Channel, wall: Time, (from, to): (Option<Time>, Option<Time>), complete: bool) -> Event {
-        let refill = Refill { gap: self.gap, channel, from: from.and_then(ident), to: to.and_then(ident), count: self.count, complete };
+        let refill = Refill { gap: self.gap, channel, from: from.and_then(Ident::of_time), to: to.and_then(Ident::of_time), count: self.count, complete };
         Event::new(instrument.clone(), wall, None, Body::Refill(Box::new(refill)))
     }
 }
@@ -521,11 +514,7 @@ impl Hole {
     fn sift(&mut self, channel: Channel, events: &mut Vec<Event>) -> Page {
         let mut page = Page::default();
         let mut names = HashSet::<u64, foldhash::fast::FixedState>::default();
-        let own = |event: &Event| {
-            event.body.channel() == Some(channel)
-                && event.instrument.market == self.instrument.market
-                && event.instrument.venue_symbol == self.instrument.venue_symbol
-        };
+        let own = |event: &Event| event.body.channel() == Some(channel) && event.instrument.is_same(&self.instrument);
         for event in events.iter() {
             page.lossy |= matches!(event.body, Body::DecodeError(_));
             if !own(event) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use self::resyncs::Resyncs;
 use crate::book::Books;
 use crate::budget::Budget;
-use crate::event::{Body, Channel, Event, Gap, GapReason, Ident};
+use crate::event::{Body, Channel, Event, Ident};
 use crate::exchange::{Control, Op};
 use crate::feed::{Feed, Query, Turn, Venue};
 use crate::instrument::{Instrument, Market};
@@ -368,7 +368,7 @@ impl Session {
                     continue;
                 }
                 let heard = self.liveness.last_heard(*channel, topic.instrument.as_deref()).map_or(last, |heard| self.wall(heard));
-                events.push(missed(*channel, instrument, last.min(heard), received));
+                events.push(Event::disconnected(instrument.clone(), *channel, last.min(heard), received));
             }
         }
     }
@@ -529,7 +529,7 @@ impl Session {
                         self.outbox.push_back(Frame { op, topics: vec![topic], attempts: 0 });
                     }
                     let instrument = instrument.unwrap_or_else(|| self.all());
-                    turn.events.push(missed(channel, &instrument, self.wall(since), self.wall(now)));
+                    turn.events.push(Event::disconnected(instrument, channel, self.wall(since), self.wall(now)));
                 }
                 Finding::Reconnect => self.close = Some(Close::Stale),
             }
@@ -538,7 +538,7 @@ impl Session {
 
     /// All instruments of the market.
     fn all(&self) -> Arc<Instrument> {
-        Arc::new(Instrument::named(self.feed.venue().catalog.venue(), self.feed.market(), "*", None))
+        Arc::new(Instrument::all(self.feed.venue().catalog.venue(), self.feed.market()))
     }
 
     /// Makes a book begin anew.
@@ -632,13 +632,6 @@ impl Session {
 /// When another connection is to take over.
 fn relief(life: Duration) -> Duration {
     life.saturating_sub(life.mul_f64(RELIEF.0).max(RELIEF.1)).max(life / 2)
-}
-
-/// A gap from `since` on, that was noticed at `received`.
-fn missed(channel: Channel, instrument: &Arc<Instrument>, since: Time, received: Time) -> Event {
-    let from = u64::try_from(since.micros()).ok().map(Ident::Number);
-    let gap = Gap { channel, reason: GapReason::Disconnect, from, to: None };
-    Event::new(instrument.clone(), received, None, Body::Gap(Box::new(gap)))
 }
 
 /// What there is to watch of a connection's topics.

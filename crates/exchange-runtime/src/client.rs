@@ -351,16 +351,16 @@ impl Client {
     /// Where a channel of one instrument is to be had.
     async fn part_of(&self, symbol: &str, channel: Channel) -> Result<Part<'_>> {
         let instrument = self.instrument(symbol).await?;
-        let (market, kind) = (instrument.market, instrument.details.as_ref().map(|details| details.kind));
-        let of_kind = |endpoint: &&Endpoint| endpoint.only.is_empty() || kind.is_none_or(|kind| endpoint.only.iter().any(|only| only.is(kind)));
+        let market = instrument.market;
+        let is_for = |endpoint: &&Endpoint| endpoint.is_for(&instrument);
         let serves = || self.profile_endpoints().filter(|endpoint| !endpoint.also && !endpoint.follow && endpoint.serves(market, channel));
         // Those for parts of one instrument's records; where there are none, what a collector would ask.
         // (A state's history is not what it is now.)
         let is_state = matches!(channel, Channel::OpenInterest | Channel::Book);
         let in_parts = || serves().filter(|endpoint| endpoint.per_instrument() && endpoint.range.is_some() && !(is_state && endpoint.history));
         let endpoint = match in_parts().next() {
-            Some(_) => in_parts().filter(of_kind).min_by_key(|endpoint| endpoint.history),
-            None => serves().filter(of_kind).find(|endpoint| !endpoint.history),
+            Some(_) => in_parts().filter(is_for).min_by_key(|endpoint| endpoint.history),
+            None => serves().filter(is_for).find(|endpoint| !endpoint.history),
         };
         let Some(endpoint) = endpoint else { return Err(self.config(format!("there is no {} to be fetched of `{symbol}`", channel.as_str()))) };
         let most = most_records(&self.inner.venue.profile, endpoint, market).unwrap_or(usize::MAX);

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use exchange_core::event::{Gap, GapReason, Ident};
 use exchange_core::fold::STATES;
 use exchange_core::pipeline::{Counts, Wanted};
-use exchange_core::{Body, Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
+use exchange_core::{Channel, Event, Instrument, Market, Mode, Pipeline, Venue};
 use exchange_sinks::{Sink, SinkError};
 use exchange_spool::{Backlog, Spool};
 use tokio::sync::{Notify, watch};
@@ -163,11 +162,9 @@ fn missed(shared: &Shared, options: &VenueOptions) -> Vec<Event> {
     let now = shared.clock.wall();
     let mut gaps = Vec::new();
     for market in &options.markets {
-        let all = Arc::new(Instrument::named(shared.venue.catalog.venue(), *market, "*", None));
+        let all = Arc::new(Instrument::all(shared.venue.catalog.venue(), *market));
         for channel in options.channels.iter().filter(|channel| **channel != Channel::Instrument) {
-            let from = u64::try_from(now.micros()).ok().map(Ident::Number);
-            let gap = Gap { channel: *channel, reason: GapReason::Disconnect, from, to: None };
-            gaps.push(Event::new(all.clone(), now, None, Body::Gap(Box::new(gap))));
+            gaps.push(Event::disconnected(all.clone(), *channel, now, now));
         }
     }
     gaps

@@ -42,7 +42,7 @@ impl Losses {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         for event in gaps {
             let Body::Gap(gap) = &event.body else { continue };
-            let from = gap.from.as_ref().and_then(Ident::as_number).and_then(|micros| i64::try_from(micros).ok()).map_or(event.received, Time::from_micros);
+            let from = gap.from.as_ref().and_then(Ident::as_time).unwrap_or(event.received);
             let lost = since.entry((gap.channel, Arc::as_ptr(&event.instrument) as usize)).or_insert_with(|| (event.instrument.clone(), from));
             lost.1 = lost.1.min(from);
         }
@@ -51,7 +51,6 @@ impl Losses {
 
     /// One gap for each channel and instrument, sealed; it is told from here on.
     pub(crate) fn take(&self, now: Time) -> Vec<Event> {
-        let ident = |time: Time| u64::try_from(time.micros()).ok().map(Ident::Number);
         let since = {
             let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
             self.any.store(false, Ordering::Relaxed);
@@ -60,7 +59,7 @@ impl Losses {
         since
             .into_iter()
             .map(|((channel, _), (instrument, since))| {
-                let gap = Gap { channel, reason: GapReason::Overflow, from: ident(since), to: ident(now) };
+                let gap = Gap { channel, reason: GapReason::Overflow, from: Ident::of_time(since), to: Ident::of_time(now) };
                 let mut event = Event::new(instrument, now, None, Body::Gap(Box::new(gap)));
                 event.id = canonical::id(&event);
                 event

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::Seen;
 use super::{Asked, Pipeline};
-use crate::event::{Body, CHANNELS, Channel, Event, Gap, GapReason, Ident};
+use crate::event::{Body, CHANNELS, Channel, Event};
 use crate::instrument::{Instrument, Market};
 use crate::plan::Topic;
 use crate::refill::{self, Track};
@@ -227,12 +227,10 @@ impl Pipeline {
                 } else {
                     // One stream brings them all: what came last was the last of it.
                     let all = self.asked[topic.market.index()].values_mut();
-                    (Arc::new(Instrument::named(&self.venue, topic.market, "*", None)), all.filter_map(|asked| asked.heard.settle(*channel)).max())
+                    (Arc::new(Instrument::all(&self.venue, topic.market)), all.filter_map(|asked| asked.heard.settle(*channel)).max())
                 };
                 let Some(from) = heard else { continue };
-                let from = u64::try_from(from.micros()).ok().map(Ident::Number);
-                let gap = Gap { channel: *channel, reason: GapReason::Disconnect, from, to: None };
-                gaps.push(Event::new(instrument, now, None, Body::Gap(Box::new(gap))));
+                gaps.push(Event::disconnected(instrument, *channel, from, now));
             }
         }
         self.process(&mut gaps);

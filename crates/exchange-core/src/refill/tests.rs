@@ -135,7 +135,7 @@ impl Rig {
     }
 
     fn gap(&mut self, channel: Channel, name: &str, from: i64) -> EventId {
-        let gap = Gap { channel, reason: GapReason::Disconnect, from: ident(at(from)), to: None };
+        let gap = Gap { channel, reason: GapReason::Disconnect, from: Ident::of_time(at(from)), to: None };
         self.stream(Event::new(instrument(name), at(from), None, Body::Gap(Box::new(gap))));
         self.out.last().unwrap().id
     }

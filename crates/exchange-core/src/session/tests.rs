@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::decimal::Decimal;
 use crate::error::DecodeError;
-use crate::event::{Book, BookKind, Trade};
+use crate::event::{Book, BookKind, GapReason, Trade};
 use crate::exchange::{Decoder, Exchange, Input, Out};
 use crate::profile::Profile;
 
