@@ -103,6 +103,17 @@ impl Output {
     }
 }
 
+/// The sinks' names, in order, each once: two sinks of one name are two.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for name in names {
+        let numbered = (2..).map(|number| format!("{name} #{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !distinct.contains(name));
+        distinct.extend(free);
+    }
+    distinct
+}
+
 #[cfg(test)]
 mod tests {
     use exchange_core::event::Trade;

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::ledger::{Book, Counting};
 use crate::losses::Losses;
 use crate::output::SinkEnd;
+use crate::retry;
 
 /// Events that may wait for one sink.
 const CAPACITY: u32 = 32_768;
@@ -120,9 +121,7 @@ impl Drop for Queue {
     }
 }
 
-/// Pauses between attempts to write what a sink refused.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
+/// The sink's task.
 async fn write(
     name: String,
     mut sink: Box<dyn Sink>,
@@ -143,16 +142,9 @@ async fn write(
                     None => break,
                 },
             };
-            let mut pause = RETRY.0;
-            while let Err(error) = sink.write(&batch).await {
-                // On the way out there is nobody left to wait for.
-                if !error.is_retryable() || (queue.is_closed() && pause > RETRY.0) {
-                    counting.dropped(batch.events());
-                    return Err(error);
-                }
-                tracing::warn!(sink = name, %error, "cannot write, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
+            if let Err(error) = retry::write(&mut *sink, &name, &batch, || queue.is_closed()).await {
+                counting.dropped(batch.events());
+                return Err(error);
             }
             counting.accepted(batch.events(), false);
             drop(room);

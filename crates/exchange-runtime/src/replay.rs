@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use exchange_core::capture::Capture;
 use exchange_core::ledger::{EventCounts, Share};
@@ -16,14 +16,14 @@ use exchange_sinks::{Sink, SinkError};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::collector::{StartError, Summary, VenueSummary, distinct};
+use crate::collector::{StartError, Summary, VenueSummary};
 use crate::ledger::{self, Writer};
+use crate::output::distinct;
+use crate::retry;
 use crate::state::StateDir;
 
 /// Events of one venue that go out together at most, but for those of a single capture.
 const TOGETHER: usize = 512;
-/// Pauses between attempts to write what a sink refused.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What of the events is passed on.
 #[derive(Clone)]
@@ -209,26 +209,14 @@ impl Replay {
 }
 
 impl Outlet {
-    /// Writes a batch, as often as it takes.
+    /// Writes a batch, as often as it takes; a sink that failed for good gets nothing more.
     async fn write(&mut self, batch: &Arc<Batch>, stop: &watch::Receiver<bool>, counted: bool) {
-        let mut pause = RETRY.0;
-        while self.error.is_none() {
-            let Err(error) = self.sink.write(batch).await else {
-                if counted {
-                    self.accepted.count(batch.events());
-                }
-                return;
-            };
-            if error.is_retryable() && !(*stop.borrow() && pause > RETRY.0) {
-                tracing::warn!(sink = self.name, %error, "cannot write, trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
-            } else {
-                self.error = Some(error);
-            }
+        if self.error.is_none() {
+            self.error = retry::write(&mut *self.sink, &self.name, batch, || *stop.borrow()).await.err();
         }
         if counted {
-            self.dropped.count(batch.events());
+            let fate = if self.error.is_none() { &mut self.accepted } else { &mut self.dropped };
+            fate.count(batch.events());
         }
     }
 

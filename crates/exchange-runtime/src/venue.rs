@@ -8,7 +8,9 @@ mod answers;
 mod gate;
 mod health;
 mod launch;
+mod options;
 mod scheduled;
+mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -28,8 +30,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::gate::Gate;
+pub use self::options::Chooser;
+pub(crate) use self::options::VenueOptions;
 use self::scheduled::Scheduled;
-use crate::collector::VenueOptions;
+pub(crate) use self::supervisor::supervise;
 use crate::http::{Answer, Http};
 use crate::net::Failure;
 use crate::shared::{Numbers, Shared, stopped};

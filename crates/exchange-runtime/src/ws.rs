@@ -23,6 +23,7 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 const STABLE: Duration = Duration::from_mins(1);
 /// Frames that are decoded before their events go on: enough to hash side by side, few enough not to wait.
 const FRAMES_PER_BATCH: usize = 256;
+
 /// What a connection wants asked by HTTP.
 pub(crate) struct Ask {
     pub(crate) query: Query,
