@@ -3,12 +3,18 @@
 //! The file in a venue's folder is the lowest layer of the configuration: a user overrides any key by the same name.
 //! A key is born when a second venue needs it; until then, it is code.
 
+pub mod duration;
+mod endpoint;
+mod websocket;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::endpoint::{Endpoint, Method};
+pub use self::websocket::{Ping, WsOverride, WsPolicy};
 use crate::error::ErrorKind;
 use crate::event::Channel;
 use crate::instrument::{Instrument, Kind, Market};
@@ -195,77 +201,6 @@ impl Default for CircuitPolicy {
     }
 }
 
-/// How a venue's `WebSockets` want to be treated.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WsPolicy {
-    /// What the client sends to keep the connection open; without it, only the venue's pings are answered.
-    pub ping: Option<Ping>,
-    /// Text frames to begin with, before any subscription, worded as a ping's text.
-    #[serde(default)]
-    pub hello: Vec<String>,
-    /// Topics in one subscribe frame.
-    pub topics_per_frame: usize,
-    /// Topics of one connection.
-    pub topics_per_connection: usize,
-    /// Frames that a client may send, pings included.
-    pub frames: Limit,
-    /// Connections that a client may open.
-    pub connects: Limit,
-    /// After how long the venue closes a connection.
-    #[serde(default, with = "duration::optional")]
-    pub life: Option<Duration>,
-    /// A connection on which nothing at all arrives for so long is dead.
-    #[serde(with = "duration")]
-    pub silence: Duration,
-}
-
-/// What differs on one surface; what is not named is the venue's.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "as in `WsPolicy`")]
-pub struct WsOverride {
-    pub ping: Option<Ping>,
-    pub hello: Option<Vec<String>>,
-    pub topics_per_frame: Option<usize>,
-    pub topics_per_connection: Option<usize>,
-    pub frames: Option<Limit>,
-    pub connects: Option<Limit>,
-    #[serde(default, with = "duration::optional")]
-    pub life: Option<Duration>,
-    #[serde(default, with = "duration::optional")]
-    pub silence: Option<Duration>,
-}
-
-impl WsPolicy {
-    /// This, but for what a surface wants otherwise.
-    #[must_use]
-    fn with(&self, other: &WsOverride) -> Self {
-        let WsOverride { ping, hello, topics_per_frame, topics_per_connection, frames, connects, life, silence } = other.clone();
-        Self {
-            ping: ping.or_else(|| self.ping.clone()),
-            hello: hello.unwrap_or_else(|| self.hello.clone()),
-            topics_per_frame: topics_per_frame.unwrap_or(self.topics_per_frame),
-            topics_per_connection: topics_per_connection.unwrap_or(self.topics_per_connection),
-            frames: frames.unwrap_or_else(|| self.frames.clone()),
-            connects: connects.unwrap_or_else(|| self.connects.clone()),
-            life: life.or(self.life),
-            silence: silence.unwrap_or(self.silence),
-        }
-    }
-}
-
-/// A client's ping.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ping {
-    /// How often.
-    #[serde(with = "duration")]
-    pub every: Duration,
-    /// The text frame, with `{time}` (Unix seconds) and the surface's variables; a protocol ping without it.
-    pub text: Option<String>,
-}
-
 /// How a venue's books keep their continuity.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -315,72 +250,6 @@ pub struct ErrorBody {
     pub ok: Vec<String>,
 }
 
-/// What can be asked for by HTTP.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
-pub struct Endpoint {
-    /// What the decoder calls it.
-    pub name: String,
-    /// Verb.
-    #[serde(default)]
-    pub method: Method,
-    /// Path; `{name}` stands for a surface's variable, `{market}` for the market.
-    pub path: String,
-    /// Query; also `{symbol}`, `{interval}`. With `{symbol}` it serves one instrument a request. A time is relative to the
-    /// moment of sending: `{now}` and `{ago:2h}` in milliseconds, `{now_s}` and `{ago_s:2h}` in seconds; `{ago:10i}` is ten
-    /// intervals of the candles ago.
-    #[serde(default)]
-    pub query: String,
-    /// Body of a POST, as the query. Where several endpoints share a path, their bodies tell them apart, whatever times
-    /// they hold. A number stands bare: `{"from":{ago:2h}}`.
-    pub body: Option<String>,
-    /// The surface whose host serves it, if not the one that it is asked for.
-    pub at: Option<Market>,
-    /// Which surfaces have it.
-    pub markets: Vec<Market>,
-    /// What its answer holds; candles as `candle`.
-    pub channels: Vec<ChannelName>,
-    /// The budget that it draws on.
-    pub limit: String,
-    /// How much it draws.
-    #[serde(default = "one")]
-    pub cost: u32,
-    /// Not more often than this, where the values change rarely.
-    #[serde(default, with = "duration::optional")]
-    pub every: Option<Duration>,
-    /// Asked besides the endpoint or stream that serves the channel, for what that leaves out.
-    #[serde(default)]
-    pub also: bool,
-    /// The kinds of contracts that have it (all, if none is named).
-    #[serde(default)]
-    pub only: Vec<KindName>,
-    /// Never part of a plan: known for captures and history.
-    #[serde(default)]
-    pub history: bool,
-    /// Never part of a plan by itself: asked when an answer leads to it.
-    #[serde(default)]
-    pub follow: bool,
-    /// Its own words for candle intervals, where they are not the venue's; others it does not serve.
-    #[serde(default)]
-    pub intervals: BTreeMap<String, String>,
-    /// How a part of an instrument's records is asked for: pairs of a query, or of a JSON body, if there is one, whose keys
-    /// may then lead inwards (`req.from={since}`). `{since}` and `{until}` are milliseconds, both included; `{after}` and
-    /// `{before}` where the venue leaves the bounds out; `{since_s}` and `{until_s}` are seconds. Where the venue wants a
-    /// beginning, `{since:500h}` or `{since:1000i}` (intervals of the candles) is so long ago unless one is asked for.
-    /// `{limit:..1000}` is how many records at most (a surface's variable may stand for the number), `{limit:5|10|20}` how
-    /// many, where only these will do. A pair takes the place of the one of that key; one whose value is not asked for is
-    /// left out.
-    pub range: Option<String>,
-    /// How many records an answer holds at most, where no `{limit:…}` says so.
-    pub range_most: Option<usize>,
-    /// How much asking for so many records as possible draws, where that is more than `cost`.
-    pub range_cost: Option<u32>,
-    /// Whether gaps of a stream are refilled from it. Not where its records are others than the stream's, with other ids.
-    #[serde(default = "yes")]
-    pub refill: bool,
-}
-
 /// What can be subscribed to.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -401,27 +270,6 @@ pub struct Stream {
     /// The kinds of contracts that have it (all, if none is named).
     #[serde(default)]
     pub only: Vec<KindName>,
-}
-
-/// The verb of a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Method {
-    /// Everything in the address.
-    #[default]
-    Get,
-    /// A body is sent.
-    Post,
-}
-
-impl Method {
-    /// `GET` or `POST`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-        }
-    }
 }
 
 /// A channel's kind: `candle` stands for candles of any interval.
@@ -469,14 +317,6 @@ impl KindName {
 /// Whether an instrument is of one of these kinds, as far as is known; any is, where none is named.
 fn is_of_kind(only: &[KindName], instrument: &Instrument) -> bool {
     only.is_empty() || instrument.details.as_ref().is_none_or(|details| only.iter().any(|kind| kind.is(details.kind)))
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Profile {
@@ -552,29 +392,6 @@ fn path_matches(template: &str, path: &str) -> bool {
     wanted.all(|wanted| parts.next().is_some_and(|part| wanted == part || (wanted.contains('{') && !part.is_empty())))
 }
 
-impl Endpoint {
-    /// Whether its answer holds `channel`.
-    pub fn serves(&self, market: Market, channel: Channel) -> bool {
-        let worded = !matches!(channel, Channel::Candle(interval) if !self.intervals.is_empty() && self.interval(interval).is_none());
-        worded && self.markets.contains(&market) && self.channels.iter().any(|name| name.is(channel))
-    }
-
-    /// Whether an instrument is of a kind that has it, as far as that is known.
-    pub fn is_for(&self, instrument: &Instrument) -> bool {
-        is_of_kind(&self.only, instrument)
-    }
-
-    /// Its own word for an interval.
-    pub fn interval(&self, interval: Interval) -> Option<&str> {
-        self.intervals.get(&interval.to_string()).map(String::as_str)
-    }
-
-    /// Whether it serves one instrument a request.
-    pub fn per_instrument(&self) -> bool {
-        [Some(&self.path), Some(&self.query), self.body.as_ref()].into_iter().flatten().any(|template| template.contains("{symbol"))
-    }
-}
-
 impl Stream {
     /// Whether its messages hold `channel`.
     pub fn serves(&self, market: Market, channel: Channel) -> bool {
@@ -607,125 +424,5 @@ pub(crate) fn choices<'s>(templates: &[&str], surface: Option<&'s Surface>) -> V
     all
 }
 
-/// Durations as people write them: `500ms`, `5s`, `10m`, `24h`.
-pub mod duration {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer};
-
-    /// Reads a duration.
-    ///
-    /// # Errors
-    /// What a duration looks like, if this is none.
-    pub fn parse(text: &str) -> Result<Duration, String> {
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let seconds = match unit.trim() {
-            "ms" => 0.001,
-            "s" | "" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            _ => f64::NAN,
-        };
-        number
-            .parse::<f64>()
-            .ok()
-            .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
-            .ok_or_else(|| format!("`{text}` is no duration (such as 500ms, 5s, 10m, 24h)"))
-    }
-
-    /// For serde's `with`.
-    ///
-    /// # Errors
-    /// As [`parse`].
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-
-    /// The same for an `Option`.
-    pub mod optional {
-        use super::{Deserializer, Duration};
-
-        /// For serde's `with`.
-        ///
-        /// # Errors
-        /// As [`super::parse`].
-        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-            super::deserialize(deserializer).map(Some)
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn profile(rest: &str) -> Profile {
-        let head = r#"
-            name = "toy"
-            title = "Toy"
-            docs = "none"
-            headers = { x-size = "1" }
-            [markets.spot]
-            rest = "https://spot.toy/"
-            ws = "wss://toy"
-            [markets.linear]
-            rest = "https://linear.toy"
-            ws = "wss://toy"
-            vars = { settle_lower = ["usdt", "usd1"], most = "60" }
-            ws_policy = { topics_per_connection = 30, silence = "9s" }
-            [limits.each]
-            budget = 100
-            window = "1s"
-            per_endpoint = true
-            [ws]
-            topics_per_frame = 3
-            topics_per_connection = 100
-            frames = { budget = 2, window = "1s" }
-            connects = { budget = 1, window = "1s" }
-            silence = "30s"
-        "#;
-        Profile::parse(&format!("{head}\n{rest}")).unwrap()
-    }
-
-    #[test]
-    fn a_surface_may_want_its_sockets_treated_otherwise() {
-        let profile = profile("");
-        let (spot, linear) = (profile.ws_of(Market::Spot), profile.ws_of(Market::Linear));
-        assert_eq!(spot, profile.ws);
-        assert_eq!((linear.topics_per_connection, linear.silence, linear.topics_per_frame), (30, Duration::from_secs(9), 3));
-    }
-
-    #[test]
-    fn one_path_is_told_apart_by_what_was_sent() {
-        let endpoint = |name: &str, body: &str| {
-            format!(
-                "[[endpoint]]\nname = {name:?}\nmethod = \"POST\"\npath = \"/info\"\nbody = {body:?}\nmarkets = [\"spot\"]\nchannels = [\"book\"]\nlimit = \"each\"\n"
-            )
-        };
-        let profile = profile(
-            &[
-                endpoint("dex", r#"{"type":"all","dex":"{dex}"}"#),
-                endpoint("all", r#"{"type":"all"}"#),
-                endpoint("book", r#"{"type":"book","req":{"coin":"{symbol}"}}"#),
-            ]
-            .concat(),
-        );
-        let named = |body| profile.endpoint_at(Market::Spot, Method::Post, "https://elsewhere/info", body).map(|endpoint| endpoint.name.as_str());
-        assert_eq!(named(Some(r#"{ "dex": "x", "type": "all" }"#)), Some("dex"));
-        assert_eq!(named(Some(r#"{"type":"all","more":1}"#)), Some("all"));
-        assert_eq!(named(Some(r#"{"type":"book","req":{"coin":"A","n":1}}"#)), Some("book"));
-        assert_eq!([named(Some(r#"{"type":"other"}"#)), named(Some("{")), named(None)], [None; 3]);
-    }
-
-    #[test]
-    fn a_symbol_in_a_path_is_any_part() {
-        let profile = profile(
-            "[[endpoint]]\nname = \"deals\"\npath = \"/deals/{symbol}\"\nmarkets = [\"spot\"]\nchannels = [\"trade\"]\nlimit = \"each\"\nat = \"linear\"",
-        );
-        let named = |url| profile.endpoint_at(Market::Spot, Method::Get, url, None).map(|endpoint| endpoint.name.as_str());
-        assert_eq!([named("https://h/v1/deals/A_B?limit=1"), named("https://h/v1/deals"), named("https://h/deals/")], [Some("deals"), None, None]);
-        assert_eq!([profile.host(Market::Spot, "deals"), profile.host(Market::Spot, "other")], ["https://linear.toy", "https://spot.toy"]);
-    }
-}
+mod tests;
