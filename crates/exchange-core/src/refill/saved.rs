@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hole, Missed, Track, name};
+use super::hole::{Hole, Missed};
+use super::{Track, name};
 use crate::event::{Channel, Event, EventId, Ident};
 use crate::instrument::Instrument;
 use crate::time::Time;

@@ -1,8 +1,9 @@
 //! Holes against a simulated venue: what its past holds, how its answers are filled, what its stream leaves out.
 
+use super::hole::{ATTEMPTS, DELAY, LAG, MOST_GAPS};
 use super::*;
 use crate::decimal::Decimal;
-use crate::event::{Candle, Trade};
+use crate::event::{Candle, Origin, Trade};
 use crate::instrument::Market;
 use crate::pipeline::{Everything, Next, Pipeline};
 use crate::plan::Topic;

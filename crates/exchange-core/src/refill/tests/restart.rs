@@ -1,5 +1,7 @@
 //! A process that ended, however it did, and the next one that goes on where it stood.
 
+use hashbrown::HashSet;
+
 use super::*;
 
 impl Rig {
