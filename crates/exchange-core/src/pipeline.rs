@@ -1,5 +1,6 @@
 //! From decoded events to those that go out: what was asked for, what is news, each with its id, each once.
 
+mod missed;
 mod saved;
 mod seen;
 
@@ -10,14 +11,13 @@ use hashbrown::HashMap;
 use self::saved::Heard;
 pub use self::saved::Unreadable;
 use self::seen::Seen;
-use crate::canonical;
-use crate::event::{Body, CHANNELS, Channel, Event, EventId, GapReason};
+use crate::event::{Body, CHANNELS, Channel, Event};
 use crate::fold::Latest;
 use crate::instrument::{Instrument, Market};
 use crate::ledger::{Entry, Fate, Key, Kind, Mark, Tallies};
-use crate::plan::{Request, Topic};
+use crate::plan::Request;
 use crate::profile::Profile;
-use crate::refill::{self, Outcome, Sources, Track};
+use crate::refill::{self, Track};
 use crate::seal::Sealer;
 use crate::time::Time;
 
@@ -319,145 +319,6 @@ impl Pipeline {
         (asked.channels, asked.symbol, asked.mark) = (channels, instrument.symbol.clone(), mark);
     }
 
-    /// A gap is told: it may be asked for.
-    #[cold]
-    fn gap_told(&mut self, event: &Event, refills: &mut Vec<Event>) {
-        if let Some(profile) = self.refilling.clone() {
-            self.open_holes(&profile, event, refills);
-        }
-    }
-
-    /// A gap was closed, as far as it could be.
-    #[cold]
-    fn gap_closed(&mut self, instrument: &Instrument, channel: Channel, gap: EventId) {
-        if self.track(channel, instrument).is_some_and(|track| track.close(gap)) {
-            self.holes.retain(|(other, of)| *other != channel || !of.is_same(instrument));
-        }
-    }
-
-    /// What of a gap can be asked for later is kept in mind, of one instrument or, for `*`, of all that are known.
-    fn open_holes(&mut self, profile: &Profile, event: &Event, refills: &mut Vec<Event>) {
-        let Body::Gap(gap) = &event.body else { return };
-        let (channel, instrument) = (gap.channel, &event.instrument);
-        if !refill::can_refill(channel) || !matches!(gap.reason, GapReason::Disconnect | GapReason::Sequence) {
-            return;
-        }
-        let id = canonical::id(event);
-        if !instrument.is_all() && !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
-            self.ask(instrument);
-        }
-        let holes = &mut self.holes;
-        let mut open = |track: &mut Track, instrument: &Arc<Instrument>| {
-            if Sources::of(profile, channel, instrument).is_some() && track.open(id, gap, event.received, instrument, refills) {
-                holes.push((channel, instrument.clone()));
-            }
-        };
-        if instrument.is_all() {
-            for asked in self.asked[instrument.market.index()].values_mut() {
-                if let Some(track) = asked.track(channel) {
-                    let instrument = track.instrument();
-                    open(track, &instrument);
-                }
-            }
-            return;
-        }
-        if !self.wanted.wants(channel, instrument) {
-            return;
-        }
-        let Some(asked) = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol) else { return };
-        if asked.track(channel).is_none() {
-            asked.tracks.push(Track::new(channel, instrument.clone()));
-        }
-        if let Some(track) = asked.track(channel) {
-            open(track, instrument);
-        }
-    }
-
-    /// The streams of these topics are served from `now` on: what was missed of them before can be asked for. Whether one
-    /// of them is new to a checkpoint.
-    pub fn served(&mut self, topics: &[Topic], now: Time) -> bool {
-        for (channel, instrument) in &self.holes {
-            let of = |topic: &Topic| {
-                let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| own.is_same(instrument));
-                this && topic.channels.contains(channel)
-            };
-            if topics.iter().any(of) {
-                let asked = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol);
-                self.woken |= asked.and_then(|asked| asked.track(*channel)).is_some_and(Track::served);
-            }
-        }
-        // What is quiet is collected as well.
-        let mut new = false;
-        for topic in topics {
-            let all = || Arc::new(Instrument::all(&self.venue, topic.market));
-            let instrument = topic.instrument.clone().unwrap_or_else(all);
-            if !self.asked[instrument.market.index()].contains_key(&*instrument.venue_symbol) {
-                self.ask(&instrument);
-            }
-            if let Some(asked) = self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol) {
-                for channel in &topic.channels {
-                    new |= asked.heard.begin(*channel, now);
-                }
-            }
-        }
-        new
-    }
-
-    /// Whether a hole can be asked for that could not when this was asked last.
-    pub fn take_woken(&mut self) -> bool {
-        std::mem::take(&mut self.woken)
-    }
-
-    /// What to do next about what was missed; nothing, if nothing was or no stream is served yet.
-    pub fn next_refill(&mut self, now: Time, wall: Time) -> Option<Next> {
-        let profile = self.refilling.clone()?;
-        let due = |asked: &mut [HashMap<Box<str>, Asked, foldhash::fast::RandomState>; 4], (channel, instrument): &(Channel, Arc<Instrument>)| {
-            asked[instrument.market.index()].get_mut(&*instrument.venue_symbol)?.track(*channel)?.due(now)
-        };
-        let all = self.holes.iter().enumerate().filter_map(|(place, hole)| Some((due(&mut self.asked, hole)?, place)));
-        let (at, place) = all.min()?;
-        if at > now {
-            return Some(Next::Wait(at));
-        }
-        let (channel, instrument) = self.holes.get(place)?.clone();
-        match self.track(channel, &instrument)?.request(&profile, wall) {
-            Ok(request) => Some(Next::Ask(channel, instrument, request)),
-            Err(told) => {
-                self.holes.remove(place);
-                Some(Next::Tell(told))
-            }
-        }
-    }
-
-    /// What [`Next::Ask`] wants is on its way; or it cannot be asked for before `later`.
-    pub fn refill_asked(&mut self, channel: Channel, instrument: &Instrument, later: Option<Time>) {
-        if let Some(track) = self.track(channel, instrument) {
-            match later {
-                Some(later) => track.wait(later),
-                None => track.asked(),
-            }
-        }
-    }
-
-    /// What [`Next::Ask`] wanted was answered. Leaves in `events` what goes out, sealed.
-    pub fn refilled(&mut self, (now, wall): (Time, Time), channel: Channel, instrument: &Instrument, outcome: Outcome, events: &mut Vec<Event>) {
-        let Some(profile) = self.refilling.clone() else { return };
-        let Some(sifted) = self.track(channel, instrument).map(|track| track.sift(events)) else { return events.clear() };
-        self.process(events);
-        let Some(track) = self.track(channel, instrument) else { return };
-        track.recovered(events);
-        let mut told = track.proceed(&profile, now, wall, outcome, &sifted);
-        if !track.is_open() {
-            self.holes.retain(|(other, of)| *other != channel || !of.is_same(instrument));
-        }
-        self.process(&mut told);
-        events.append(&mut told);
-    }
-
-    fn track(&mut self, channel: Channel, instrument: &Instrument) -> Option<&mut Track> {
-        self.asked[instrument.market.index()].get_mut(&*instrument.venue_symbol)?.track(channel)
-    }
-
     /// How many events met which fate since the beginning.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -475,127 +336,4 @@ impl Pipeline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decimal::Decimal;
-    use crate::event::{self, DecodeFailure, Gap, GapReason, Ticker, Trade};
-    use crate::ledger::{Account, Hour};
-
-    fn event(body: Body, received: i64, time: Option<i64>) -> Event {
-        let instrument = Arc::new(Instrument::named(&"x".into(), Market::Linear, "A", None));
-        Event::new(instrument, Time::from_micros(received), time.map(Time::from_micros), body)
-    }
-
-    fn ticker(last: i64, received: i64, time: Option<i64>) -> Event {
-        event(Body::Ticker(Ticker { last: Some(Decimal::from(last)), ..Ticker::default() }), received, time)
-    }
-
-    fn trade(id: u64) -> Event {
-        let trade = Trade { trade_id: Some(id.into()), price: Decimal::ONE, size: Decimal::ONE, size_base: None, side: None };
-        event(Body::Trade(trade), 1, Some(1))
-    }
-
-    fn pass(pipeline: &mut Pipeline, events: impl IntoIterator<Item = Event>) -> usize {
-        let mut events: Vec<Event> = events.into_iter().collect();
-        pipeline.process(&mut events);
-        assert!(events.iter().all(|event| event.id != EventId::NONE));
-        events.len()
-    }
-
-    #[test]
-    fn passes_on_news_once() {
-        let mut pipeline = Pipeline::new("x", Arc::new(Everything), false, false);
-        assert_eq!(pass(&mut pipeline, [ticker(1, 1, None), ticker(1, 2, None), ticker(2, 3, None), ticker(1, 4, None)]), 3);
-        assert_eq!(pass(&mut pipeline, [trade(1), trade(2), trade(1)]), 2);
-        let counts = pipeline.counts();
-        assert_eq!((counts.events, counts.unchanged, counts.duplicates), (5, 1, 1));
-        assert_eq!(counts.by_channel[Channel::Trade.index()], 2);
-    }
-
-    #[test]
-    fn all_events_still_sends_an_id_once() {
-        let mut pipeline = Pipeline::new("x", Arc::new(Everything), true, false);
-        assert_eq!(pass(&mut pipeline, [ticker(1, 1, None), ticker(1, 2, None)]), 2, "without a time of its own");
-        assert_eq!(pass(&mut pipeline, [ticker(1, 3, Some(9)), ticker(1, 4, Some(9))]), 1);
-    }
-
-    #[test]
-    fn leaves_out_what_was_not_asked_for() {
-        struct Tickers;
-        impl Wanted for Tickers {
-            fn wants(&self, channel: Channel, _: &Instrument) -> bool {
-                channel == Channel::Ticker
-            }
-        }
-        let mut pipeline = Pipeline::new("x", Arc::new(Tickers), false, false);
-        let mark = event(Body::Mark(event::Mark { mark: Some(Decimal::ONE), ..event::Mark::default() }), 1, None);
-        assert_eq!(pass(&mut pipeline, [ticker(1, 1, None), mark, trade(1)]), 1);
-    }
-
-    #[test]
-    fn the_ledger_says_what_became_of_everything() {
-        struct NoTrades;
-        impl Wanted for NoTrades {
-            fn wants(&self, channel: Channel, _: &Instrument) -> bool {
-                channel != Channel::Trade
-            }
-        }
-        let hour = 3_600_000_000;
-        let mut pipeline = Pipeline::new("x", Arc::new(NoTrades), false, false);
-        pipeline.keep_ledger();
-        let gap = Gap { channel: Channel::Book, reason: GapReason::Sequence, from: None, to: None };
-        let failure = || Body::DecodeError(Box::new(DecodeFailure { reason: "malformed: x".into(), excerpt: String::new() }));
-        pass(
-            &mut pipeline,
-            [
-                ticker(1, 1, None),
-                ticker(1, 2, None),
-                trade(1),
-                // Across the hour, in the order in which two connections may bring it.
-                ticker(2, hour, None),
-                ticker(3, hour - 1, None),
-                event(Body::Gap(Box::new(gap)), 3, None),
-                event(failure(), 4, None),
-                event(failure(), 4, None),
-            ],
-        );
-        pipeline.skipped(&Skipped { received: Time::from_micros(5), market: Market::Linear, channels: &[Channel::Ticker, Channel::Mark], records: 3 });
-
-        let mut account = Account::default();
-        account.add_entries(pipeline.take_ledger());
-        assert_eq!(account.differences(false), []);
-        let counts = pipeline.counts();
-        let sum = |of: fn(&Entry) -> u64| account.entries.values().map(of).sum::<u64>();
-        assert_eq!(sum(|e| e.passed), counts.events);
-        assert_eq!(sum(|e| e.unchanged + e.passed_over), counts.unchanged);
-        assert_eq!((sum(|e| e.duplicate), sum(|e| e.gaps), sum(|e| e.undecodable)), (counts.duplicates, counts.gaps, 2));
-        let entry = |name: &str, kind: &str, at| {
-            let key =
-                Key { hour: Hour::of(Time::from_micros(at)), venue: "x".into(), kind: Kind::parse(kind).unwrap(), market: Market::Linear, name: name.into() };
-            account.entries[&key]
-        };
-        assert_eq!(entry("A", "ticker", 0), Entry { received: 3, decoded: 3, unchanged: 1, passed: 2, ..Entry::default() });
-        assert_eq!(entry("A", "ticker", hour), Entry { received: 1, decoded: 1, passed: 1, ..Entry::default() });
-        assert_eq!(entry("A", "trade", 0), Entry { received: 1, decoded: 1, not_asked: 1, ..Entry::default() });
-        assert_eq!(entry("A", "gap", 0), Entry { made: 1, passed: 1, ..Entry::default() });
-        assert_eq!(entry("A", "book", 0), Entry { gaps: 1, ..Entry::default() });
-        assert_eq!(entry("A", "decode_error", 0), Entry { received: 2, undecodable: 2, made: 2, passed: 1, duplicate: 1, ..Entry::default() });
-        assert_eq!(entry("*", "mark", 0), Entry { received: 3, passed_over: 3, ..Entry::default() });
-        assert!(pipeline.take_ledger().is_empty());
-    }
-
-    #[test]
-    fn made_up_names_do_not_fill_the_memory() {
-        let mut pipeline = Pipeline::new("x", Arc::new(Everything), true, false);
-        pipeline.keep_ledger();
-        let mut account = Account::default();
-        for n in 0..6 {
-            let named = |m: usize| Arc::new(Instrument::named(&"x".into(), Market::Linear, &format!("{n}-{m}"), None));
-            let mut events: Vec<Event> = (0..MOST_INSTRUMENTS / 4).map(|m| Event { instrument: named(m), ..ticker(1, 1, None) }).collect();
-            pipeline.process(&mut events);
-            assert!(pipeline.asked[Market::Linear.index()].len() <= MOST_INSTRUMENTS * 5 / 4);
-            account.add_entries(pipeline.take_ledger());
-        }
-        assert_eq!((account.differences(false), account.entries.len()), (Vec::new(), 6 * (MOST_INSTRUMENTS / 4)));
-    }
-}
+mod tests;
