@@ -6,6 +6,8 @@
 //! absent. Everything is checked: text that is not JSON is a [`Fault`], wherever in the message it stands.
 
 mod declare;
+mod number;
+mod string;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -14,7 +16,6 @@ use std::borrow::Cow;
 
 pub use self::declare::at;
 pub use self::values::{AnyTime, BadRow, Ignored, Millis, Num, Raw, Row, Rows, Taker};
-use crate::decimal::Decimal;
 
 /// Why bytes could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,46 +81,6 @@ pub trait Wire<'a>: Sized {
 #[inline]
 pub fn read<'a, T: Wire<'a>>(text: &'a str) -> Read<T> {
     Reader::new(text).whole()
-}
-
-const fn repeat(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// The high bit of every byte that ends the plain part of a JSON string: a quote, a backslash, a control character.
-/// (Only the lowest set bit is certain, which is the one that is used.)
-#[inline]
-const fn string_ends(chunk: u64) -> u64 {
-    let quote = chunk ^ repeat(b'"');
-    let backslash = chunk ^ repeat(b'\\');
-    ((quote.wrapping_sub(repeat(1)) & !quote) | (backslash.wrapping_sub(repeat(1)) & !backslash) | (chunk.wrapping_sub(repeat(0x20)) & !chunk)) & repeat(0x80)
-}
-
-/// Sixteen characters as sixteen digits: the value of each digit in its byte, and the high bit of each byte that is
-/// none. The first character is the lowest byte.
-#[inline]
-const fn digits(chunk: u128) -> (u128, u128) {
-    const ZEROS: u128 = u128::from_ne_bytes([b'0'; 16]);
-    const LOW: u128 = u128::from_ne_bytes([0x7f; 16]);
-    const OVER_NINE: u128 = u128::from_ne_bytes([0x76; 16]);
-    const HIGH: u128 = u128::from_ne_bytes([0x80; 16]);
-    let values = chunk ^ ZEROS;
-    (values, (((values & LOW) + OVER_NINE) | values) & HIGH)
-}
-
-/// The number whose last digit is in the highest byte (the lowest bytes are leading zeros). Three multiplications for
-/// eight digits, as in "`fast_float"`: Daniel Lemire, "Number Parsing at a Gigabyte per Second".
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-const fn sixteen_digits(values: u128) -> u64 {
-    const fn eight(values: u64) -> u64 {
-        const MASK: u64 = 0x0000_00ff_0000_00ff;
-        let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
-        let high = (pairs & MASK).wrapping_mul(100 + (1_000_000 << 32));
-        let low = ((pairs >> 16) & MASK).wrapping_mul(1 + (10_000 << 32));
-        high.wrapping_add(low) >> 32
-    }
-    eight(values as u64) * 100_000_000 + eight((values >> 64) as u64)
 }
 
 impl<'a> Reader<'a> {
@@ -308,231 +269,6 @@ impl<'a> Reader<'a> {
             return true;
         }
         false
-    }
-
-    /// Reads a string; borrowed where nothing in it is escaped.
-    ///
-    /// # Errors
-    /// A [`Fault`] where none stands here, or it is not whole.
-    #[inline]
-    pub fn string(&mut self) -> Read<Cow<'a, str>> {
-        if self.peek() != b'"' {
-            return Err(self.shape("is not a string"));
-        }
-        let start = self.pos + 1;
-        let mut at = start;
-        while let Some(chunk) = self.bytes.get(at..at + 8) {
-            let ends = string_ends(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
-            if ends != 0 {
-                at += ends.trailing_zeros() as usize / 8;
-                break;
-            }
-            at += 8;
-        }
-        loop {
-            match self.bytes.get(at) {
-                Some(b'"') => {
-                    self.pos = at + 1;
-                    return Ok(Cow::Borrowed(self.slice(start, at)));
-                }
-                Some(b'\\') => return self.escaped(start, at).map(Cow::Owned),
-                Some(0x20..) => at += 1,
-                _ => {
-                    self.pos = at;
-                    return Err(self.broken("a string does not end"));
-                }
-            }
-        }
-    }
-
-    /// The rest of a string in which a backslash stands at `at`.
-    #[cold]
-    #[expect(clippy::indexing_slicing, reason = "offsets that were passed over on the way here")]
-    fn escaped(&mut self, start: usize, at: usize) -> Read<String> {
-        let mut out = Vec::with_capacity(at - start + 32);
-        out.extend_from_slice(&self.bytes[start..at]);
-        self.pos = at;
-        self.unescape(&mut out)?;
-        String::from_utf8(out).map_err(|_| self.broken("an escape is no character"))
-    }
-
-    /// Reads a string's text, unescaped, to the end of `out`: for long strings that are mostly escapes.
-    ///
-    /// # Errors
-    /// A [`Fault`] where none stands here, or it is not whole.
-    pub fn string_into(&mut self, out: &mut Vec<u8>) -> Read<()> {
-        if self.peek() != b'"' {
-            return Err(self.shape("is not a string"));
-        }
-        self.pos += 1;
-        self.unescape(out)
-    }
-
-    /// From the cursor, which is inside of a string, to behind its closing quote.
-    #[expect(clippy::indexing_slicing, reason = "from where this began to where it is")]
-    fn unescape(&mut self, out: &mut Vec<u8>) -> Read<()> {
-        loop {
-            let start = self.pos;
-            while let Some(chunk) = self.bytes.get(self.pos..self.pos + 8) {
-                let ends = string_ends(u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
-                if ends != 0 {
-                    self.pos += ends.trailing_zeros() as usize / 8;
-                    break;
-                }
-                self.pos += 8;
-            }
-            while self.bytes.get(self.pos).is_some_and(|&b| b >= 0x20 && b != b'"' && b != b'\\') {
-                self.pos += 1;
-            }
-            out.extend_from_slice(&self.bytes[start..self.pos]);
-            match self.byte() {
-                b'"' => {
-                    self.pos += 1;
-                    return Ok(());
-                }
-                b'\\' => {
-                    let byte = match self.bytes.get(self.pos + 1) {
-                        Some(b'"') => b'"',
-                        Some(b'\\') => b'\\',
-                        Some(b'/') => b'/',
-                        Some(b'b') => 8,
-                        Some(b'f') => 12,
-                        Some(b'n') => b'\n',
-                        Some(b'r') => b'\r',
-                        Some(b't') => b'\t',
-                        Some(b'u') => {
-                            self.pos += 2;
-                            let unit = self.four_hex()?;
-                            let code = if (0xd800..0xdc00).contains(&unit) && self.bytes.get(self.pos..self.pos + 2) == Some(b"\\u") {
-                                self.pos += 2;
-                                let low = self.four_hex()?;
-                                if !(0xdc00..0xe000).contains(&low) {
-                                    return Err(self.broken("an escape is no character"));
-                                }
-                                0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
-                            } else {
-                                unit
-                            };
-                            let character = char::from_u32(code).ok_or_else(|| self.broken("an escape is no character"))?;
-                            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                            continue;
-                        }
-                        _ => return Err(self.broken("not an escape")),
-                    };
-                    out.push(byte);
-                    self.pos += 2;
-                }
-                _ => return Err(self.broken("a string does not end")),
-            }
-        }
-    }
-
-    fn four_hex(&mut self) -> Read<u32> {
-        let digits = self.bytes.get(self.pos..self.pos + 4).filter(|d| d.iter().all(u8::is_ascii_hexdigit));
-        let unit = digits.and_then(|d| u32::from_str_radix(std::str::from_utf8(d).ok()?, 16).ok());
-        let unit = unit.ok_or_else(|| self.broken("not an escape"))?;
-        self.pos += 4;
-        Ok(unit)
-    }
-
-    /// The text of a bare number, checked against JSON's grammar.
-    ///
-    /// # Errors
-    /// A [`Fault`] where none stands here.
-    #[inline]
-    pub fn number(&mut self) -> Read<&'a str> {
-        self.space();
-        let start = self.pos;
-        let mut at = start;
-        let digit = |at: usize| self.bytes.get(at).is_some_and(u8::is_ascii_digit);
-        if self.bytes.get(at) == Some(&b'-') {
-            at += 1;
-        }
-        if !digit(at) {
-            return Err(self.shape("is not a number"));
-        }
-        if self.bytes.get(at) == Some(&b'0') {
-            at += 1;
-        } else {
-            while digit(at) {
-                at += 1;
-            }
-        }
-        if self.bytes.get(at) == Some(&b'.') {
-            at += 1;
-            if !digit(at) {
-                return Err(self.broken("a number ends with its point"));
-            }
-            while digit(at) {
-                at += 1;
-            }
-        }
-        if matches!(self.bytes.get(at), Some(b'e' | b'E')) {
-            at += 1;
-            if matches!(self.bytes.get(at), Some(b'+' | b'-')) {
-                at += 1;
-            }
-            if !digit(at) {
-                return Err(self.broken("a number ends with its exponent"));
-            }
-            while digit(at) {
-                at += 1;
-            }
-        }
-        // `01` or `1.5.2`: what follows is found out by whoever asks for a comma or an end.
-        self.pos = at;
-        Ok(self.slice(start, at))
-    }
-
-    /// The sixteen bytes at an offset; `None` near the end, where the slow way will do.
-    #[inline]
-    fn chunk(&self, at: usize) -> Option<u128> {
-        self.bytes.get(at..at + 16).and_then(|bytes| bytes.first_chunk()).map(|bytes| u128::from_le_bytes(*bytes))
-    }
-
-    /// A quoted decimal of at most fifteen characters without sign and exponent, which is nearly every number of
-    /// every venue: found, checked and converted at once. `None`, and nothing consumed, for all others.
-    #[inline]
-    fn quoted_decimal(&mut self) -> Option<Decimal> {
-        let (values, others) = digits(self.chunk(self.pos + 1)?);
-        let point = others.trailing_zeros() / 8;
-        let at = |offset: u32| self.bytes.get(self.pos + 1 + offset as usize).copied();
-        if at(point)? == b'"' {
-            if point == 0 {
-                return None;
-            }
-            self.pos += point as usize + 2;
-            return Some(Decimal::normalised(false, sixteen_digits(values << (128 - 8 * point)), 0));
-        }
-        let others = others & others.wrapping_sub(1);
-        let end = others.trailing_zeros() / 8;
-        if at(point)? != b'.' || end > 15 || at(end)? != b'"' || point == 0 || end == point + 1 {
-            return None;
-        }
-        // Close the point's gap, the last digit to the highest byte; then let the trailing zeros fall off.
-        let whole = values & ((1 << (8 * point)) - 1);
-        let fraction = values >> (8 * point + 8) << (8 * point);
-        let aligned = (whole | fraction) << (128 - 8 * (end - 1));
-        let scale = end - point - 1;
-        let zeros = (aligned.leading_zeros() / 8).min(scale);
-        let mantissa = sixteen_digits(if zeros < 16 { aligned << (8 * zeros) } else { 0 });
-        self.pos += end as usize + 2;
-        #[expect(clippy::cast_possible_truncation, reason = "at most 14")]
-        Some(Decimal::normalised(false, mantissa, if mantissa == 0 { 0 } else { (scale - zeros) as u8 }))
-    }
-
-    /// A bare whole number of at most fifteen digits. `None`, and nothing consumed, for all others.
-    #[inline]
-    fn bare_integer(&mut self) -> Option<u64> {
-        let (values, others) = digits(self.chunk(self.pos)?);
-        let end = others.trailing_zeros() / 8;
-        let next = *self.bytes.get(self.pos + end as usize)?;
-        let leading_zero = values.trailing_zeros() >= 8;
-        if end == 0 || end > 15 || !matches!(next, b',' | b'}' | b']') || (leading_zero && end > 1) {
-            return None;
-        }
-        self.pos += end as usize;
-        Some(sixteen_digits(values << (128 - 8 * end)))
     }
 
     /// The text of a string or of a bare number.

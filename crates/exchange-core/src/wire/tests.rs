@@ -1,6 +1,7 @@
 //! Reading, the general way and the fast one.
 
 use super::*;
+use crate::decimal::Decimal;
 use crate::event::Side;
 use crate::time::Time;
 
