@@ -5,12 +5,14 @@
 //! wants to be called again though nothing happened. `now` is the shell's steady clock, `received` its wall clock.
 
 mod resyncs;
+mod subscriptions;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::resyncs::Resyncs;
+use self::subscriptions::Subscriptions;
 use crate::book::Books;
 use crate::budget::Budget;
 use crate::event::{Body, Channel, Event, Ident};
@@ -22,10 +24,6 @@ use crate::plan::{Range, Topic, request, request_range};
 use crate::profile::{Endpoint, Profile, SnapshotFrom, WsPolicy};
 use crate::time::Time;
 
-/// A subscribe frame that was not acknowledged after so long is sent again.
-const ACK_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often it is sent at most.
-const ATTEMPTS: u32 = 3;
 /// Connections end at this share of the venue's limit, so that the venue never ends them by surprise.
 const LIFE_SHARE: f64 = 0.95;
 /// Another one is to take over so long before the limit: a part of it, but time enough to open one.
@@ -91,32 +89,14 @@ impl Answer {
     }
 }
 
-#[derive(Debug)]
-struct Frame {
-    op: Op,
-    topics: Vec<usize>,
-    attempts: u32,
-}
-
 /// The state of one connection.
 pub struct Session {
     feed: Feed,
     url: String,
     policy: WsPolicy,
-    topics: Vec<Topic>,
-    /// Topics that are subscribed or shall be; the venue's refusals take some out.
-    wanted: Vec<bool>,
-    /// Topics that nobody asks for any more.
-    retired: HashSet<usize>,
-    /// Topics that the venue was asked for last, whether it has answered or not.
-    begun: HashSet<usize>,
-    /// Frames to be sent when the venue's pace allows.
-    outbox: VecDeque<Frame>,
-    /// Frames that were sent, by id.
-    sent: BTreeMap<u64, (Frame, Time)>,
-    next_id: u64,
+    subscriptions: Subscriptions,
+    /// Of all frames, pings included.
     pace: Budget,
-    next_frame: Option<Time>,
     opened: Time,
     /// The wall clock at that time.
     opened_at: Time,
@@ -131,30 +111,23 @@ pub struct Session {
     /// Whether it carried its topics beside the other one for long enough.
     overlapped: bool,
     relief_due: bool,
-    refused: u64,
+    /// Topics that were begun anew because nothing came of them.
     healed: u64,
 }
 
 impl Session {
     /// A session for a connection to `url` that carries `topics` of one market. Its pauses are drawn by `seed`; `epoch` is
     /// any instant, as for [`BackOff::new`](crate::circuit::BackOff::new).
-    pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Topic>, (seed, epoch): (u64, Instant)) -> Self {
+    pub fn new(venue: Venue, market: Market, url: &str, topics: Vec<Arc<Topic>>, (seed, epoch): (u64, Instant)) -> Self {
         let policy = venue.profile.ws_of(market);
         let liveness = watched(&venue, market, &topics);
         let pace = Budget::exact(&policy.frames);
         Self {
+            subscriptions: Subscriptions::new(venue.profile.clone(), market, topics),
             feed: Feed::new(venue, market),
             url: url.to_owned(),
             policy,
-            wanted: vec![true; topics.len()],
-            retired: HashSet::new(),
-            begun: HashSet::new(),
-            topics,
-            outbox: VecDeque::new(),
-            sent: BTreeMap::new(),
-            next_id: 0,
             pace,
-            next_frame: None,
             opened: Time::EPOCH,
             opened_at: Time::EPOCH,
             last_frame: Time::EPOCH,
@@ -166,55 +139,37 @@ impl Session {
             held: None,
             overlapped: false,
             relief_due: false,
-            refused: 0,
             healed: 0,
         }
     }
 
     /// From now on, these are the topics of this connection: what is new among them is subscribed to, what is not among
     /// them is unsubscribed from, and nothing else happens to the others.
-    pub fn want(&mut self, now: Time, topics: Vec<Topic>, turn: &mut Turn) {
-        let mut places: HashMap<String, usize> = self.topics.iter().enumerate().map(|(at, topic)| (topic.name.clone(), at)).collect();
-        let mut begin = Vec::new();
-        for topic in topics {
-            let place = places.remove(&topic.name);
-            let at = place.unwrap_or(self.topics.len());
-            if let Some(known) = self.topics.get_mut(at) {
-                *known = topic;
-            } else {
-                watch(&mut self.liveness, self.feed.venue(), self.feed.market(), at, &topic);
-                self.topics.push(topic);
-                self.wanted.push(false);
-            }
-            // One that was refused stays refused, unless it was gone meanwhile.
-            if place.is_none() || self.retired.remove(&at) {
-                if let Some(wanted) = self.wanted.get_mut(at) {
-                    *wanted = true;
-                }
-                begin.push(at);
+    pub fn want(&mut self, now: Time, topics: Vec<Arc<Topic>>, turn: &mut Turn) {
+        let change = self.subscriptions.want(topics);
+        for at in change.new {
+            if let Some(topic) = self.subscriptions.topic(at) {
+                watch(&mut self.liveness, self.feed.venue(), self.feed.market(), at, topic);
             }
         }
-        let mut end: Vec<usize> = places.into_values().filter(|at| self.retired.insert(*at)).collect();
-        end.sort_unstable();
-        for &at in &end {
-            self.set_aside(at);
-            if let Some(instrument) = self.topics.get(at).filter(|topic| topic.channels.contains(&Channel::Book)).and_then(|topic| topic.instrument.as_ref()) {
+        for at in change.end {
+            self.liveness.ended(at);
+            let topic = self.subscriptions.topic(at).filter(|topic| topic.channels.contains(&Channel::Book));
+            if let Some(instrument) = topic.and_then(|topic| topic.instrument.as_ref()) {
                 self.feed.books_mut().forget(instrument);
             }
         }
-        self.enqueue(Op::Unsubscribe, &end);
-        self.enqueue(Op::Subscribe, &begin);
         self.tend(now, turn);
     }
 
     /// The topics that are served, or shall be.
-    pub fn topics(&self) -> Vec<Topic> {
-        self.topics.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted).map(|(topic, _)| topic.clone()).collect()
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.subscriptions.wanted().cloned().collect()
     }
 
     /// How many topics the venue refused.
     pub fn refused(&self) -> u64 {
-        self.refused
+        self.subscriptions.refused()
     }
 
     /// How many topics were begun anew because nothing came of them.
@@ -250,7 +205,7 @@ impl Session {
 
     /// Whether every topic is served or refused.
     pub fn is_served(&self) -> bool {
-        self.outbox.is_empty() && self.sent.is_empty()
+        self.subscriptions.is_served()
     }
 
     /// Whether every topic is served or refused, and was so for long enough that the other connection can end.
@@ -291,13 +246,7 @@ impl Session {
             let relief = self.opened + relief(life);
             at = at.min(if self.relief_due { self.opened + life.mul_f64(LIFE_SHARE) } else { relief });
         }
-        if !self.outbox.is_empty() {
-            at = at.min(self.next_frame.unwrap_or(self.opened));
-        }
-        if let Some(sent) = self.sent.values().map(|(_, time)| *time).min() {
-            at = at.min(sent + ACK_TIMEOUT);
-        }
-        self.resyncs.next().map_or(at, |later| at.min(later))
+        self.subscriptions.wake_at(self.opened).into_iter().chain(self.resyncs.next()).fold(at, Time::min)
     }
 
     /// Takes note of what happened; what is to be done about it is in `turn`.
@@ -361,7 +310,7 @@ impl Session {
         let Some(last) = self.last_received else { return };
         let all = self.all();
         let mut told = HashSet::new();
-        for (topic, _) in self.topics.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted) {
+        for topic in self.subscriptions.wanted() {
             let instrument = topic.instrument.as_ref().unwrap_or(&all);
             for channel in &topic.channels {
                 if !told.insert((*channel, instrument.market, instrument.venue_symbol.clone())) {
@@ -383,8 +332,7 @@ impl Session {
             let _spent = self.pace.spend(now, 1);
             turn.send.push(self.worded(now, frame));
         }
-        let all: Vec<usize> = (0..self.topics.len()).filter(|topic| self.wanted.get(*topic) == Some(&true)).collect();
-        self.enqueue(Op::Subscribe, &all);
+        self.subscriptions.begin();
     }
 
     /// The wall clock, by the steady one.
@@ -397,112 +345,13 @@ impl Session {
         self.feed.venue().profile.worded(self.feed.market(), template, self.wall(now))
     }
 
-    fn enqueue(&mut self, op: Op, topics: &[usize]) {
-        let stream = |topic: &usize| self.topics.get(*topic).map_or(usize::MAX, |topic| topic.stream);
-        for of_one_stream in topics.chunk_by(|a, b| stream(a) == stream(b)) {
-            let own = of_one_stream.first().and_then(|topic| self.feed.venue().profile.stream.get(stream(topic))?.topics_per_frame);
-            for chunk in of_one_stream.chunks(own.unwrap_or(self.policy.topics_per_frame).max(1)) {
-                self.outbox.push_back(Frame { op, topics: chunk.to_vec(), attempts: 0 });
-            }
-        }
-    }
-
     fn control(&mut self, control: Control) {
-        match control {
-            Control::Ack { id: Some(id) } => drop(self.sent.remove(&id)),
-            // Frames are answered in the order in which they were sent.
-            Control::Ack { id: None } => drop(self.sent.pop_first()),
-            Control::AckTopic { id, topic } => self.acknowledged(id, &topic),
-            Control::AckOnly { id, topics } => self.acknowledged_only(id, &topics),
-            Control::Alive => {}
-            Control::Closing => self.close = Some(Close::Expected),
-            Control::Rejected { id, topic, .. } => self.rejected(id, topic.as_deref()),
+        if matches!(control, Control::Closing) {
+            self.close = Some(Close::Expected);
         }
-    }
-
-    /// The frame of that id, or else the first that names the topic.
-    fn frame_of(&self, id: Option<u64>, topic: Option<&str>) -> Option<u64> {
-        id.or_else(|| self.sent.iter().find(|(_, (frame, _))| topic.is_none_or(|topic| self.names(frame, topic))).map(|(id, _)| *id))
-    }
-
-    /// One topic was accepted; its frame waits for the others.
-    fn acknowledged(&mut self, id: Option<u64>, topic: &str) {
-        let Some(id) = self.frame_of(id, Some(topic)) else { return };
-        let Some((frame, _)) = self.sent.get_mut(&id) else { return };
-        frame.topics.retain(|at| self.topics.get(*at).is_none_or(|known| known.name != topic));
-        if frame.topics.is_empty() {
-            self.sent.remove(&id);
+        for topic in self.subscriptions.control(control) {
+            self.liveness.ended(topic);
         }
-    }
-
-    /// Exactly these topics were accepted: what else the frame asked for was refused without a word.
-    fn acknowledged_only(&mut self, id: Option<u64>, topics: &[String]) {
-        let id = self.frame_of(id, topics.first().map(String::as_str));
-        let Some((frame, _)) = id.and_then(|id| self.sent.remove(&id)) else { return };
-        if frame.op == Op::Subscribe {
-            let refused = |at: &usize| self.topics.get(*at).is_some_and(|known| !topics.contains(&known.name));
-            for topic in frame.topics.iter().copied().filter(refused).collect::<Vec<_>>() {
-                self.refuse(topic);
-            }
-        }
-    }
-
-    /// A frame was refused: the topic that was the reason is dropped, the others are asked for again. Where the venue
-    /// names none, the halves of the frame are tried until the guilty topic stands alone.
-    fn rejected(&mut self, id: Option<u64>, topic: Option<&str>) {
-        let Some((frame, _)) = self.frame_of(id, topic).and_then(|id| self.sent.remove(&id)) else { return };
-        if frame.op == Op::Unsubscribe {
-            return;
-        }
-        let guilty = frame.topics.iter().position(|at| self.topics.get(*at).is_some_and(|known| topic == Some(known.name.as_str())));
-        match (guilty, frame.topics.as_slice()) {
-            (Some(at), topics) => {
-                let rest: Vec<usize> = topics.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, topic)| *topic).collect();
-                // A frame that was sent again is refused because the first one had arrived: its topics are served.
-                if let Some(topic) = topics.get(at).filter(|_| frame.attempts == 0) {
-                    self.refuse(*topic);
-                }
-                self.enqueue(Op::Subscribe, &rest);
-            }
-            (None, [one]) => self.refuse(*one),
-            (None, topics) => {
-                let (left, right) = topics.split_at(topics.len() / 2);
-                let (left, right) = (left.to_vec(), right.to_vec());
-                self.enqueue(Op::Subscribe, &left);
-                self.enqueue(Op::Subscribe, &right);
-            }
-        }
-    }
-
-    fn names(&self, frame: &Frame, topic: &str) -> bool {
-        frame.topics.iter().any(|at| self.topics.get(*at).is_some_and(|known| known.name == topic))
-    }
-
-    fn refuse(&mut self, topic: usize) {
-        self.begun.remove(&topic);
-        self.refused += 1;
-        self.set_aside(topic);
-    }
-
-    /// Nothing is expected of a topic any more.
-    fn set_aside(&mut self, topic: usize) {
-        if let Some(wanted) = self.wanted.get_mut(topic) {
-            *wanted = false;
-        }
-        self.liveness.ended(topic);
-    }
-
-    /// Whether the book of an instrument is carried.
-    fn carries_book(&self, topic: usize, instrument: &Instrument) -> bool {
-        let carries =
-            |topic: &Topic| topic.channels.contains(&Channel::Book) && topic.instrument.as_ref().is_none_or(|i| i.venue_symbol == instrument.venue_symbol);
-        self.wanted.get(topic) == Some(&true) && self.topics.get(topic).is_some_and(carries)
-    }
-
-    /// Subscribes to a topic anew, ahead of what else waits.
-    fn begin_anew(&mut self, topic: usize) {
-        self.outbox.push_front(Frame { op: Op::Subscribe, topics: vec![topic], attempts: 0 });
-        self.outbox.push_front(Frame { op: Op::Unsubscribe, topics: vec![topic], attempts: 0 });
     }
 
     /// Looks for silent subscriptions: asks the venue about them, begins them anew, and tells what was missed.
@@ -524,10 +373,7 @@ impl Session {
                 }
                 Finding::Stale { topic, channel, instrument, since } => {
                     self.healed += 1;
-                    // Behind the topics that were not asked for yet.
-                    for op in [Op::Unsubscribe, Op::Subscribe] {
-                        self.outbox.push_back(Frame { op, topics: vec![topic], attempts: 0 });
-                    }
+                    self.subscriptions.begin_anew_in_turn(topic);
                     let instrument = instrument.unwrap_or_else(|| self.all());
                     turn.events.push(Event::disconnected(instrument, channel, self.wall(since), self.wall(now)));
                 }
@@ -544,7 +390,7 @@ impl Session {
     /// Makes a book begin anew.
     fn resync(&mut self, now: Time, instrument: &Arc<Instrument>, turn: &mut Turn) {
         // What is still on its way of a book that nobody wants any more begins nothing.
-        let Some(topic) = (0..self.topics.len()).find(|at| self.carries_book(*at, instrument)) else { return };
+        let Some(topic) = self.subscriptions.book_of(instrument) else { return };
         if !self.resyncs.begin(now, instrument) {
             return;
         }
@@ -558,7 +404,7 @@ impl Session {
             return;
         }
         // The book is of no use until then.
-        self.begin_anew(topic);
+        self.subscriptions.begin_anew_at_once(topic);
     }
 
     /// What is due: pings, frames, deadlines.
@@ -589,41 +435,20 @@ impl Session {
         for instrument in self.resyncs.due(now) {
             self.resync(now, &instrument, turn);
         }
-        let late: Vec<u64> = self.sent.iter().filter(|(_, (_, time))| now >= *time + ACK_TIMEOUT).map(|(id, _)| *id).collect();
-        for id in late {
-            if let Some((mut frame, _)) = self.sent.remove(&id) {
-                frame.attempts += 1;
-                // To unsubscribe again would end the subscription that has begun since.
-                if frame.op == Op::Subscribe && frame.attempts < ATTEMPTS {
-                    self.outbox.push_back(frame);
+        self.subscriptions.repeat_late(now);
+        self.subscribe(now, turn);
+    }
+
+    /// Sends what waits to be asked for, as far as the venue's pace allows.
+    fn subscribe(&mut self, now: Time, turn: &mut Turn) {
+        let wall = self.wall(now);
+        while let Some((id, op, places)) = self.subscriptions.next_frame(now, &mut self.pace) {
+            let topics: Vec<&Topic> = places.iter().filter_map(|at| self.subscriptions.topic(*at).map(Arc::as_ref)).collect();
+            turn.send.push(self.feed.venue().exchange.subscribe(op, &topics, id, wall));
+            if op == Op::Subscribe {
+                for at in places {
+                    self.liveness.began(now, wall, at);
                 }
-            }
-        }
-        while let Some(frame) = self.outbox.front_mut() {
-            // What was retired while its frame waited is not begun, and what was never begun needs no end.
-            frame.topics.retain(|at| if frame.op == Op::Subscribe { self.wanted.get(*at) == Some(&true) } else { self.begun.contains(at) });
-            if frame.topics.is_empty() {
-                self.outbox.pop_front();
-                continue;
-            }
-            if let Err(at) = self.pace.spend(now, 1) {
-                self.next_frame = Some(at);
-                break;
-            }
-            self.next_id += 1;
-            let topics: Vec<&Topic> = frame.topics.iter().filter_map(|at| self.topics.get(*at)).collect();
-            turn.send.push(self.feed.venue().exchange.subscribe(frame.op, &topics, self.next_id, self.wall(now)));
-            let wall = self.wall(now);
-            if let Some(frame) = self.outbox.pop_front() {
-                for topic in &frame.topics {
-                    if frame.op == Op::Subscribe {
-                        self.liveness.began(now, wall, *topic);
-                        self.begun.insert(*topic);
-                    } else {
-                        self.begun.remove(topic);
-                    }
-                }
-                self.sent.insert(self.next_id, (frame, now));
             }
         }
     }
@@ -635,7 +460,7 @@ fn relief(life: Duration) -> Duration {
 }
 
 /// What there is to watch of a connection's topics.
-fn watched(venue: &Venue, market: Market, topics: &[Topic]) -> Liveness {
+fn watched(venue: &Venue, market: Market, topics: &[Arc<Topic>]) -> Liveness {
     let mut liveness = Liveness::new();
     for (at, topic) in topics.iter().enumerate() {
         watch(&mut liveness, venue, market, at, topic);

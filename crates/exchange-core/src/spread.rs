@@ -5,6 +5,7 @@
 //! do not notice.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::instrument::Market;
 use crate::plan::Topic;
@@ -20,10 +21,10 @@ pub enum Shift {
         /// The path of its address.
         ws_path: String,
         /// What it carries.
-        topics: Vec<Topic>,
+        topics: Vec<Arc<Topic>>,
     },
     /// It carries these topics from now on, most of which it carried before.
-    Carry(Vec<Topic>),
+    Carry(Vec<Arc<Topic>>),
     /// It carries nothing any more.
     End,
 }
@@ -39,7 +40,7 @@ pub struct Spread {
 struct Line {
     market: Market,
     ws_path: String,
-    topics: Vec<Topic>,
+    topics: Vec<Arc<Topic>>,
 }
 
 impl Spread {
@@ -52,23 +53,27 @@ impl Spread {
         let mut changed = BTreeSet::new();
         for (id, line) in self.lines.iter_mut().filter(|(_, line)| line.market == market) {
             line.topics.retain_mut(|topic| {
-                let known = wanted.remove(&key(topic));
-                // The venue may have said something new of its instrument.
-                if known.as_ref() != Some(topic) {
+                let Some(still) = wanted.remove(&key(topic)) else {
                     changed.insert(*id);
+                    return false;
+                };
+                // The venue may have said something new of its instrument. What is as it was stays shared with the connection.
+                if still != **topic {
+                    changed.insert(*id);
+                    *topic = Arc::new(still);
                 }
-                known.map(|known| *topic = known).is_some()
+                true
             });
         }
         for topic in order.iter().filter_map(|key| wanted.remove(key)) {
             let has_room = |line: &Line| line.market == market && line.ws_path == topic.ws_path && line.topics.len() < most;
             if let Some((id, line)) = self.lines.iter_mut().find(|(_, line)| has_room(line)) {
-                line.topics.push(topic);
+                line.topics.push(Arc::new(topic));
                 changed.insert(*id);
             } else {
                 self.last += 1;
                 changed.insert(self.last);
-                self.lines.insert(self.last, Line { market, ws_path: topic.ws_path.clone(), topics: vec![topic] });
+                self.lines.insert(self.last, Line { market, ws_path: topic.ws_path.clone(), topics: vec![Arc::new(topic)] });
             }
         }
         let shift = |id: LineId| {
@@ -103,7 +108,7 @@ mod tests {
 
     /// What is to be done, in short, where a connection carries three.
     fn want(spread: &mut Spread, market: Market, names: &[&str]) -> Vec<String> {
-        let joined = |topics: &[Topic]| topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(" ");
+        let joined = |topics: &[Arc<Topic>]| topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>().join(" ");
         let short = |(id, shift): (LineId, Shift)| match shift {
             Shift::Open { ws_path, topics } => format!("open {id} at /{ws_path}: {}", joined(&topics)),
             Shift::Carry(topics) => format!("{id}: {}", joined(&topics)),
@@ -142,6 +147,6 @@ mod tests {
         spread.want(Market::Linear, topics(&["a", "b"]), 3);
         let mut changed = topics(&["a", "b"]);
         changed[1].channels.push(Channel::Book);
-        assert_eq!(spread.want(Market::Linear, changed.clone(), 3), [(1, Shift::Carry(changed))]);
+        assert_eq!(spread.want(Market::Linear, changed.clone(), 3), [(1, Shift::Carry(changed.into_iter().map(Arc::new).collect()))]);
     }
 }

@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// These topics are about to be subscribed to: what was missed of them since an earlier run is told.
-    pub(crate) async fn resume(&self, topics: &[Topic]) {
+    pub(crate) async fn resume(&self, topics: &[Arc<Topic>]) {
         let (counts, batch) = {
             let mut pipeline = self.pipeline();
             let mut gaps = pipeline.resume(topics, self.clock.wall());
@@ -208,7 +208,7 @@ impl Shared {
     }
 
     /// The streams of these topics are served: what was missed of them before can be asked for.
-    pub(crate) fn served(&self, topics: &[Topic]) {
+    pub(crate) fn served(&self, topics: &[Arc<Topic>]) {
         let mut pipeline = self.pipeline();
         if pipeline.served(topics, self.clock.wall()) {
             self.output.checkpoint_soon();

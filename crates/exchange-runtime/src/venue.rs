@@ -87,7 +87,7 @@ pub(crate) struct VenueActor {
     numbers: Arc<Numbers>,
     spread: Spread,
     /// What each connection carries: the other end is the connection's.
-    lines: HashMap<LineId, watch::Sender<Vec<Topic>>>,
+    lines: HashMap<LineId, watch::Sender<Vec<Arc<Topic>>>>,
     roster: Roster,
     planned: BTreeMap<Market, u64>,
     asks: mpsc::UnboundedReceiver<Ask>,
@@ -264,7 +264,7 @@ impl VenueActor {
         self.sweep.retain(|key| self.schedule.contains_key(key));
     }
 
-    fn connect(&mut self, market: Market, line: LineId, ws_path: &str, topics: Vec<Topic>) {
+    fn connect(&mut self, market: Market, line: LineId, ws_path: &str, topics: Vec<Arc<Topic>>) {
         let host = self.shared.venue.profile.markets.get(&market).map_or("", |surface| surface.ws.trim_end_matches('/'));
         let (carried, topics) = watch::channel(topics);
         self.lines.insert(line, carried);

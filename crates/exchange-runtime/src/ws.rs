@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     pub(crate) market: Market,
     pub(crate) url: String,
     /// What it carries, as it is now. When the other end is gone, so is what this connection is for.
-    pub(crate) topics: watch::Receiver<Vec<Topic>>,
+    pub(crate) topics: watch::Receiver<Vec<Arc<Topic>>>,
     pub(crate) numbers: Arc<Numbers>,
     pub(crate) asks: mpsc::UnboundedSender<Ask>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -381,6 +381,6 @@ impl Connection {
 }
 
 /// Waits until nothing that a connection carries is wanted any more.
-async fn retired(mut topics: watch::Receiver<Vec<Topic>>) {
+async fn retired(mut topics: watch::Receiver<Vec<Arc<Topic>>>) {
     while topics.changed().await.is_ok() {}
 }

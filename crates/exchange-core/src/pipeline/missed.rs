@@ -71,9 +71,9 @@ impl Pipeline {
 
     /// The streams of these topics are served from `now` on: what was missed of them before can be asked for. Whether one
     /// of them is new to a checkpoint.
-    pub fn served(&mut self, topics: &[Topic], now: Time) -> bool {
+    pub fn served(&mut self, topics: &[Arc<Topic>], now: Time) -> bool {
         for (channel, instrument) in &self.holes {
-            let of = |topic: &Topic| {
+            let of = |topic: &Arc<Topic>| {
                 let this = topic.instrument.as_ref().map_or(topic.market == instrument.market, |own| own.is_same(instrument));
                 this && topic.channels.contains(channel)
             };

@@ -217,7 +217,7 @@ impl Pipeline {
 
     /// These topics are about to be subscribed to: the gaps of those that were collected before a restart, sealed. They begin
     /// when the channel was heard last.
-    pub fn resume(&mut self, topics: &[Topic], now: Time) -> Vec<Event> {
+    pub fn resume(&mut self, topics: &[Arc<Topic>], now: Time) -> Vec<Event> {
         let mut gaps = Vec::new();
         for topic in topics {
             for channel in &topic.channels {

@@ -144,7 +144,7 @@ impl Rig {
     fn served(&mut self, channel: Channel) {
         let topic =
             Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels: vec![channel], instrument: Some(instrument("A")), stream: 0 };
-        self.pipeline.served(&[topic], self.now);
+        self.pipeline.served(&[Arc::new(topic)], self.now);
     }
 
     /// What the venue answers to a request.
@@ -419,7 +419,7 @@ fn a_gap_of_all_instruments_is_one_of_each() {
     let gap = rig.gap(Channel::Trade, "*", 31);
     rig.missed([4]);
     let everything = Topic { name: "all".into(), market: Market::Linear, ws_path: String::new(), channels: vec![Channel::Trade], instrument: None, stream: 0 };
-    rig.pipeline.served(&[everything], rig.now);
+    rig.pipeline.served(&[Arc::new(everything)], rig.now);
     rig.refill_by(|rig, target| Some(if target.contains("symbol=A") { rig.answer(target) } else { Vec::new() }));
     let told: Vec<(EventId, bool)> = rig.refills().into_iter().map(|refill| (refill.0, refill.4)).collect();
     assert_eq!((rig.ids().1, told.len()), (vec![4], 2));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::subscriptions::ACK_TIMEOUT;
 use super::*;
 use crate::decimal::Decimal;
 use crate::error::DecodeError;
@@ -116,6 +117,10 @@ fn topic(name: &str, channels: &[Channel], of: Option<&str>) -> Topic {
     Topic { name: name.into(), market: Market::Linear, ws_path: String::new(), channels: channels.to_vec(), instrument: of.map(instrument), stream: 0 }
 }
 
+fn shared(topics: Vec<Topic>) -> Vec<Arc<Topic>> {
+    topics.into_iter().map(Arc::new).collect()
+}
+
 fn books(names: &[&str]) -> Vec<Topic> {
     names.iter().map(|name| topic(&format!("book.{name}"), &[Channel::Book], Some(name))).collect()
 }
@@ -134,7 +139,7 @@ fn chance() -> (u64, Instant) {
 impl Net {
     /// An open connection.
     fn open(topics: Vec<Topic>, change: impl FnOnce(&mut Profile)) -> Self {
-        let session = Session::new(venue(change), Market::Linear, "ws://toy", topics, chance());
+        let session = Session::new(venue(change), Market::Linear, "ws://toy", shared(topics), chance());
         let mut net = Self { session, now: START, sent: Vec::new(), pings: Vec::new(), fetched: Vec::new(), events: Vec::new() };
         net.happens(Happened::Opened { received: START });
         net
@@ -200,7 +205,7 @@ impl Net {
                 answered += 1;
                 self.frame(answer(&sent));
             }
-            if self.session.outbox.is_empty() && self.session.sent.is_empty() {
+            if self.session.is_served() {
                 return;
             }
             self.wake(Time::MAX);
@@ -601,7 +606,7 @@ fn time_always_moves_on() {
         let mut answered = 0;
         for step in 0..10_000 {
             if net.session.close().is_some() {
-                net.session = Session::new(venue(change), Market::Linear, "ws://toy", topics.clone(), chance());
+                net.session = Session::new(venue(change), Market::Linear, "ws://toy", shared(topics.clone()), chance());
                 net.happens(Happened::Opened { received: START });
             }
             let before = net.now;
@@ -664,7 +669,7 @@ fn a_topic_that_breaks_its_promise_is_begun_anew_alone() {
 impl Net {
     fn want(&mut self, topics: Vec<Topic>) {
         let mut turn = Turn::default();
-        self.session.want(self.now, topics, &mut turn);
+        self.session.want(self.now, shared(topics), &mut turn);
         self.carried_out(turn);
     }
 

@@ -141,13 +141,13 @@ fn a_cycle_stays_within_its_budgets() {
 #[test]
 fn connections_subscribe_as_the_venue_allows() {
     each_plan(|venue, want, plan| {
-        let mut by_path: BTreeMap<&str, Vec<Topic>> = BTreeMap::new();
+        let mut by_path: BTreeMap<&str, Vec<Arc<Topic>>> = BTreeMap::new();
         for topic in &plan.topics {
-            by_path.entry(&topic.ws_path).or_default().push(topic.clone());
+            by_path.entry(&topic.ws_path).or_default().push(Arc::new(topic.clone()));
         }
         for (path, topics) in by_path {
             // Full connections are alike: the first and the last are enough.
-            let connections: Vec<&[Topic]> = topics.chunks(venue.profile.ws_of(want.market).topics_per_connection).collect();
+            let connections: Vec<&[Arc<Topic>]> = topics.chunks(venue.profile.ws_of(want.market).topics_per_connection).collect();
             for topics in [connections.first(), connections.last()].into_iter().flatten() {
                 subscribe(venue, want.market, path, topics)?;
             }
@@ -157,7 +157,7 @@ fn connections_subscribe_as_the_venue_allows() {
 }
 
 /// Lives the beginning of a connection and looks at what it sends.
-fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Result<(), String> {
+fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Arc<Topic>]) -> Result<(), String> {
     let ws = &venue.profile.ws_of(market);
     let mut profile = venue.profile.clone();
     // Nothing ever comes here, which is no reason to begin anew.
@@ -193,7 +193,7 @@ fn subscribe(venue: &Tested, market: Market, path: &str, topics: &[Topic]) -> Re
     if let Some((_, frame)) = sent.iter().find(|(time, _)| in_window(*time) > ws.frames.budget as usize) {
         return Err(format!("more than {} frames in {:?}, beginning with {frame}", ws.frames.budget, ws.frames.window));
     }
-    let some: Vec<&Topic> = topics.iter().take(1).collect();
+    let some: Vec<&Topic> = topics.iter().take(1).map(Arc::as_ref).collect();
     if venue.exchange.subscribe(Op::Subscribe, &some, 1, opened) == venue.exchange.subscribe(Op::Unsubscribe, &some, 1, opened) {
         return Err("unsubscribing is worded as subscribing".into());
     }

@@ -24,7 +24,7 @@ impl Rig {
     /// The connection is about to subscribe; the gaps that this gives.
     fn resume(&mut self, instrument: Option<Arc<Instrument>>) -> Vec<(EventId, String, Option<i64>)> {
         let topic = Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels: vec![Channel::Trade], instrument, stream: 0 };
-        let gaps = self.pipeline.resume(&[topic], self.now);
+        let gaps = self.pipeline.resume(&[Arc::new(topic)], self.now);
         self.out.extend(gaps.iter().cloned());
         let from = |gap: &Gap| gap.from.as_ref().and_then(Ident::as_number).map(|micros| micros.cast_signed() / 1000 - START);
         gaps.iter()
@@ -111,9 +111,9 @@ fn what_was_quiet_has_a_gap_as_well() {
     let mut rig = Rig::new(&[NEWEST]);
     rig.now = at(20);
     let topic = |instrument| Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels: vec![Channel::Trade], instrument, stream: 0 };
-    assert!(rig.pipeline.served(&[topic(Some(instrument("A")))], at(20)), "a checkpoint does not know it yet");
-    assert!(!rig.pipeline.served(&[topic(Some(instrument("A")))], at(30)));
-    assert!(rig.pipeline.served(&[topic(None)], at(40)));
+    assert!(rig.pipeline.served(&[Arc::new(topic(Some(instrument("A"))))], at(20)), "a checkpoint does not know it yet");
+    assert!(!rig.pipeline.served(&[Arc::new(topic(Some(instrument("A"))))], at(30)));
+    assert!(rig.pipeline.served(&[Arc::new(topic(None))], at(40)));
     let checkpoint = rig.checkpoint();
     let mut rig = rig.restarted(Some(&checkpoint), 60, &[NEWEST]);
     assert!(matches!(&rig.resume(Some(instrument("A")))[..], [(_, name, Some(20))] if name == "A"));
@@ -128,7 +128,7 @@ fn candles_of_each_interval_have_their_gap() {
     let mut gaps = |minutes| {
         let channels = vec![Channel::Candle(Interval::new(minutes, 'm').unwrap())];
         let topic = Topic { name: "t".into(), market: Market::Linear, ws_path: String::new(), channels, instrument: Some(instrument("A")), stream: 0 };
-        rig.pipeline.resume(&[topic], at(5 * MINUTE)).len()
+        rig.pipeline.resume(&[Arc::new(topic)], at(5 * MINUTE)).len()
     };
     assert_eq!((gaps(1), gaps(5), gaps(1), gaps(5)), (1, 1, 0, 0));
 }
