@@ -1,5 +1,9 @@
 //! A connection's life against a toy venue, on a clock that jumps to where the session wants to be woken.
 
+mod books;
+mod changing;
+mod subscribing;
+
 use serde_json::{Value, json};
 
 use super::subscriptions::ACK_TIMEOUT;
@@ -229,6 +233,16 @@ impl Net {
         on.sort_unstable();
         on
     }
+
+    fn want(&mut self, topics: Vec<Topic>) {
+        let mut turn = Turn::default();
+        self.session.want(self.now, shared(topics), &mut turn);
+        self.carried_out(turn);
+    }
+
+    fn said(&self) -> Vec<(bool, &[String])> {
+        self.sent.iter().map(|sent| (sent.on, sent.topics.as_slice())).collect()
+    }
 }
 
 fn many(count: usize) -> Vec<Topic> {
@@ -236,86 +250,6 @@ fn many(count: usize) -> Vec<Topic> {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-
-#[test]
-fn subscribing_is_cut_into_frames_and_paced() {
-    let mut net = Net::open(many(20), |_| ());
-    net.acknowledge();
-    let sizes: Vec<usize> = net.sent.iter().map(|sent| sent.topics.len()).collect();
-    assert_eq!(sizes, [3, 3, 3, 3, 3, 3, 2]);
-    let all: Vec<String> = net.sent.iter().flat_map(|sent| sent.topics.clone()).collect();
-    assert_eq!(all, many(20).into_iter().map(|topic| topic.name).collect::<Vec<_>>());
-    for (at, sent) in net.sent.iter().enumerate() {
-        let window = net.sent[..=at].iter().filter(|other| sent.at.since(other.at) < SECOND).count();
-        assert!(window <= 2, "{window} frames in a second: {:?}", net.sent);
-    }
-    assert!(net.sent[6].at.since(START) < 4 * SECOND, "no slower than the venue asks for");
-}
-
-#[test]
-fn an_acknowledged_frame_is_not_sent_again() {
-    let mut net = Net::open(many(3), |_| ());
-    net.acknowledge();
-    net.pass(Duration::from_mins(10));
-    assert_eq!(net.sent.len(), 1);
-}
-
-#[test]
-fn an_acknowledgement_without_an_id_is_for_the_oldest_frame() {
-    let mut net = Net::open(many(6), |_| ());
-    net.frame(json!({"is": "ack"}));
-    net.pass(ACK_TIMEOUT + SECOND);
-    let topics: Vec<&[String]> = net.sent.iter().map(|sent| sent.topics.as_slice()).collect();
-    assert_eq!(topics, [["t00", "t01", "t02"], ["t03", "t04", "t05"], ["t03", "t04", "t05"]]);
-}
-
-#[test]
-fn a_frame_that_is_not_acknowledged_is_sent_again_and_given_up() {
-    let mut net = Net::open(many(2), |_| ());
-    net.pass(Duration::from_mins(10));
-    let times: Vec<Duration> = net.sent.iter().map(|sent| sent.at.since(START)).collect();
-    assert_eq!(times, [Duration::ZERO, ACK_TIMEOUT, 2 * ACK_TIMEOUT]);
-    assert!(net.sent.iter().all(|sent| sent.topics == ["t00", "t01"]));
-    let ids: Vec<u64> = net.sent.iter().map(|sent| sent.id).collect();
-    assert_eq!(ids, [1, 2, 3], "an answer tells which one it is for");
-    assert_eq!(net.session.refused(), 0);
-}
-
-#[test]
-fn topics_that_are_acknowledged_one_by_one_are_asked_for_again_one_by_one() {
-    let mut net = Net::open(many(3), |_| ());
-    net.frame(json!({"is": "ack", "topic": "t02"}));
-    net.frame(json!({"is": "ack", "id": 1, "topic": "t00"}));
-    net.pass(ACK_TIMEOUT + SECOND);
-    assert_eq!(net.sent.last().unwrap().topics, ["t01"]);
-    net.frame(json!({"is": "ack", "topic": "t01"}));
-    net.pass(Duration::from_mins(1));
-    assert_eq!(net.sent.len(), 2);
-}
-
-#[test]
-fn what_an_acknowledgement_leaves_out_was_refused() {
-    for id in [json!(1), Value::Null] {
-        let mut net = Net::open(many(3), |_| ());
-        net.frame(json!({"is": "ack", "id": id, "only": ["t02", "t00"]}));
-        net.pass(Duration::from_mins(1));
-        assert_eq!((net.session.refused(), net.sent.len()), (1, 1));
-    }
-}
-
-#[test]
-fn a_frame_holds_topics_of_one_stream() {
-    let mut topics = many(5);
-    topics[3].stream = 1;
-    topics[4].stream = 1;
-    let mut net = Net::open(topics, |profile| {
-        let stream = |most: usize| format!("topic = \"t{{symbol}}\"\nmarkets = []\nchannels = []\ntopics_per_frame = {most}");
-        profile.stream = [stream(2), stream(1)].iter().map(|text| toml::from_str(text).unwrap()).collect();
-    });
-    net.acknowledge();
-    let topics: Vec<&[String]> = net.sent.iter().map(|sent| sent.topics.as_slice()).collect();
-    assert_eq!(topics, [&["t00", "t01"][..], &["t02"], &["t03"], &["t04"]]);
-}
 
 #[test]
 fn a_connection_begins_with_its_greeting() {
@@ -330,50 +264,6 @@ fn a_connection_begins_with_its_greeting() {
     let said: Vec<&str> = net.pings.iter().map(|(_, frame)| frame.as_str()).collect();
     assert_eq!(said, ["{\"hello\":1763640000}", "toy 1763640008"]);
     assert_eq!(net.sent.len(), 1);
-}
-
-#[test]
-fn a_refusal_that_names_its_topic_costs_only_that() {
-    let mut net = Net::open(many(6), |_| ());
-    net.answer(|sent| match sent.topics.iter().find(|topic| *topic == "t01") {
-        Some(guilty) => json!({"is": "no", "id": sent.id, "topic": guilty}),
-        None => json!({"is": "ack", "id": sent.id}),
-    });
-    assert_eq!(net.session.refused(), 1);
-    assert_eq!(net.sent.last().unwrap().topics, ["t00", "t02"]);
-    assert_eq!(net.sent.len(), 3);
-    assert!(matches!(&net.events[..], [Event { body: Body::DecodeError(_), .. }]), "a refusal is told");
-}
-
-#[test]
-fn a_refusal_without_an_id_is_found_by_its_topic() {
-    let mut net = Net::open(many(6), |_| ());
-    net.frame(json!({"is": "no", "topic": "t04"}));
-    assert_eq!(net.session.refused(), 1);
-    net.wake(Time::MAX);
-    assert_eq!(net.sent.last().unwrap().topics, ["t03", "t05"]);
-}
-
-#[test]
-fn a_refusal_that_names_nothing_is_bisected() {
-    for guilty in 0..8 {
-        let guilty = format!("t{guilty:02}");
-        let mut net = Net::open(many(8), |profile| profile.ws.topics_per_frame = 8);
-        let accepted = std::cell::RefCell::new(Vec::new());
-        net.answer(|sent| {
-            if sent.topics.contains(&guilty) {
-                return json!({"is": "no", "id": sent.id});
-            }
-            accepted.borrow_mut().extend(sent.topics.clone());
-            json!({"is": "ack", "id": sent.id})
-        });
-        assert_eq!(net.session.refused(), 1);
-        assert_eq!(net.sent.len(), 7, "eight, and twice its halves of four, two, one");
-        let mut accepted = accepted.into_inner();
-        accepted.sort_unstable();
-        let innocent: Vec<String> = many(8).into_iter().map(|topic| topic.name).filter(|name| *name != guilty).collect();
-        assert_eq!(accepted, innocent, "each once");
-    }
 }
 
 #[test]
@@ -453,96 +343,6 @@ fn delta(of: &str, seq: u64) -> Value {
 
 fn gaps(events: &[Event]) -> Vec<(&str, GapReason)> {
     events.iter().filter_map(|event| if let Body::Gap(gap) = &event.body { Some((&*event.instrument.venue_symbol, gap.reason)) } else { None }).collect()
-}
-
-#[test]
-fn a_broken_book_is_subscribed_to_anew_and_no_other() {
-    let mut net = Net::ready(books(&["A", "B", "C"]), by_stream);
-    for book in ["A", "B"] {
-        net.frame(json!({"is": "snapshot", "of": book, "seq": 10}));
-    }
-    net.frame(delta("A", 11));
-    net.frame(delta("B", 12));
-    assert_eq!(gaps(&net.events), [("B", GapReason::Sequence)]);
-    net.pass(2 * SECOND);
-    let said: Vec<(bool, &[String])> = net.sent.iter().map(|sent| (sent.on, sent.topics.as_slice())).collect();
-    assert_eq!(said, [(false, &["book.B".to_owned()][..]), (true, &["book.B".to_owned()][..])]);
-    assert!(net.fetched.is_empty());
-    net.acknowledge();
-    net.frame(json!({"is": "snapshot", "of": "B", "seq": 20}));
-    net.frame(delta("B", 21));
-    assert_eq!((gaps(&net.events).len(), net.sent.len()), (1, 2), "it is whole again");
-}
-
-#[test]
-fn a_broken_book_goes_before_topics_that_wait() {
-    let mut topics = books(&["A"]);
-    topics.extend(many(30));
-    let mut net = Net::open(topics, by_stream);
-    net.frame(json!({"is": "snapshot", "of": "A", "seq": 10}));
-    net.frame(delta("A", 12));
-    net.pass(2 * SECOND);
-    let said: Vec<(bool, &str)> = net.sent.iter().skip(2).take(2).map(|sent| (sent.on, sent.topics[0].as_str())).collect();
-    assert_eq!(said, [(false, "book.A"), (true, "book.A")]);
-}
-
-/// The end of a subscription that is asked for twice would end the one that began in between.
-#[test]
-fn an_unsubscription_is_not_repeated() {
-    let mut net = Net::ready(books(&["A"]), by_stream);
-    net.frame(json!({"is": "snapshot", "of": "A", "seq": 10}));
-    net.frame(delta("A", 12));
-    net.pass(2 * SECOND);
-    let on = net.sent.iter().find(|sent| sent.on).unwrap().id;
-    net.frame(json!({"is": "ack", "id": on}));
-    net.pass(Duration::from_mins(5));
-    assert_eq!(net.subscribed(), ["book.A"], "{:?}", net.sent);
-}
-
-#[test]
-fn a_fetched_book_is_fetched_anew_at_a_pace() {
-    let mut net = Net::ready(books(&["A", "B"]), by_rest);
-    net.frame(delta("A", 10));
-    assert_eq!(net.fetched, [(START, "/depth?symbol=A".to_owned())], "its first message asks for the snapshot");
-    // A break every 100 ms, for ten seconds.
-    let mut seq = 10;
-    for _ in 0..100 {
-        net.now = net.now + Duration::from_millis(100);
-        seq += 2;
-        net.frame(delta("A", seq));
-        if net.session.wake_at() <= net.now {
-            net.happens(Happened::Woken);
-        }
-    }
-    assert_eq!(gaps(&net.events).len(), 100);
-    // (About `B`, of which nothing comes, the venue is asked besides.)
-    net.fetched.retain(|(_, target)| target.contains("symbol=A"));
-    let times: Vec<Time> = net.fetched.iter().map(|(at, _)| *at).collect();
-    assert!(times.windows(2).all(|two| two[1].since(two[0]) >= SECOND), "{times:?}");
-    assert_eq!(times.len(), 11, "and no slower");
-    assert!(net.fetched.iter().all(|(_, target)| target == "/depth?symbol=A"));
-    assert!(net.sent.is_empty(), "the stream goes on");
-}
-
-#[test]
-fn a_snapshot_that_is_too_old_is_asked_for_again() {
-    let mut net = Net::ready(books(&["A"]), by_rest);
-    net.frame(delta("A", 10));
-    let book = instrument("A");
-    net.session.answered(net.now, Channel::Book, &book, true, snapshot(8));
-    net.pass(2 * SECOND);
-    assert_eq!(net.fetched.len(), 2, "the stream began behind 9");
-    net.session.answered(net.now, Channel::Book, &book, true, Answer::Failed);
-    net.pass(4 * SECOND);
-    assert_eq!(net.fetched.len(), 3, "nor is one that did not come given up");
-    net.session.answered(net.now, Channel::Book, &book, true, snapshot(9));
-    net.pass(20 * SECOND);
-    assert_eq!(net.fetched.len(), 3, "it joins");
-    net.pass(20 * SECOND);
-    assert_eq!(net.fetched.len(), 4, "but is the stream alive?");
-    net.session.answered(net.now, Channel::Book, &book, false, Answer::Failed);
-    net.pass(15 * SECOND);
-    assert_eq!(net.fetched.len(), 4, "that this is not known is no reason to fetch the book");
 }
 
 #[test]
@@ -664,131 +464,4 @@ fn a_topic_that_breaks_its_promise_is_begun_anew_alone() {
     assert!(net.sent.iter().all(|sent| sent.topics == ["a"]), "the other one is fine");
     net.pass(Duration::from_mins(3));
     assert_eq!(net.session.close(), Some(Close::Stale), "what begins anew and stays silent costs the connection");
-}
-
-impl Net {
-    fn want(&mut self, topics: Vec<Topic>) {
-        let mut turn = Turn::default();
-        self.session.want(self.now, shared(topics), &mut turn);
-        self.carried_out(turn);
-    }
-
-    fn said(&self) -> Vec<(bool, &[String])> {
-        self.sent.iter().map(|sent| (sent.on, sent.topics.as_slice())).collect()
-    }
-}
-
-#[test]
-fn topics_come_and_go_and_the_others_do_not_notice() {
-    let mut net = Net::ready(many(5), |_| ());
-    let mut now_wanted = many(7);
-    now_wanted.remove(1);
-    net.want(now_wanted.clone());
-    net.acknowledge();
-    assert_eq!(net.said(), [(false, &["t01".to_owned()][..]), (true, &["t05".to_owned(), "t06".to_owned()])]);
-    net.want(now_wanted);
-    net.pass(Duration::from_mins(10));
-    assert_eq!(net.sent.len(), 2, "that is no news");
-    assert_eq!(net.session.close(), None);
-
-    net.frame(json!({"is": "trade", "id": 1}));
-    let mut events = Vec::new();
-    net.session.lost(net.now, &mut events);
-    let told: Vec<&str> = events.iter().map(|event| &*event.instrument.venue_symbol).collect();
-    assert_eq!(told, ["S00", "S02", "S03", "S04", "S05", "S06"], "nothing is missed of what nobody wants");
-}
-
-#[test]
-fn what_comes_back_is_subscribed_to_again_even_if_it_was_refused() {
-    let mut net = Net::open(many(3), |_| ());
-    net.answer(|sent| match sent.topics.iter().find(|topic| *topic == "t01") {
-        Some(guilty) => json!({"is": "no", "id": sent.id, "topic": guilty}),
-        None => json!({"is": "ack", "id": sent.id}),
-    });
-    net.sent.clear();
-    net.want(many(3));
-    net.pass(SECOND);
-    assert_eq!(net.said(), [], "a refusal holds as long as the topic is wanted");
-    net.want(many(1));
-    net.pass(SECOND);
-    assert_eq!(net.said(), [(false, &["t02".to_owned()][..])], "what was refused needs no end");
-    net.want(many(3));
-    net.pass(SECOND);
-    assert_eq!(net.said()[1..], [(true, &["t01".to_owned(), "t02".to_owned()][..])]);
-}
-
-#[test]
-fn what_waits_to_be_subscribed_to_is_simply_left_out() {
-    let mut net = Net::open(many(20), |_| ());
-    assert_eq!(net.sent.len(), 2, "the pace allows no more yet");
-    let wanted: Vec<Topic> = many(20).into_iter().filter(|topic| topic.name != "t00" && topic.name != "t07").collect();
-    net.want(wanted);
-    net.acknowledge();
-    let ended: Vec<&String> = net.sent.iter().filter(|sent| !sent.on).flat_map(|sent| &sent.topics).collect();
-    assert_eq!(ended, ["t00"], "t07 was never begun");
-    assert!(!net.subscribed().contains(&"t07") && net.subscribed().len() == 18, "{:?}", net.subscribed());
-}
-
-/// Whatever happens to its topics and whatever the venue leaves unanswered, a session ends up with those that are wanted.
-#[test]
-fn in_the_end_there_is_what_is_wanted() {
-    for seed in 0..50 {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let all = books(&["A", "B", "C", "D", "E", "F", "G", "H"]);
-        let mut net = Net::open(all.clone(), by_stream);
-        let (mut wanted, mut answered, mut seq) = (all.clone(), 0, 10);
-        for _ in 0..40 {
-            if rng.u8(0..3) == 0 {
-                wanted = all.iter().filter(|_| rng.bool()).cloned().collect();
-                net.want(wanted.clone());
-            }
-            while let Some(id) = net.sent.get(answered).map(|sent| sent.id) {
-                answered += 1;
-                if rng.u8(0..4) > 0 {
-                    net.frame(json!({"is": "ack", "id": id}));
-                }
-            }
-            let of = ["A", "B"][rng.usize(0..2)];
-            seq += rng.u64(1..3);
-            net.frame(if rng.bool() { json!({"is": "snapshot", "of": of, "seq": seq}) } else { delta(of, seq) });
-            net.pass(Duration::from_millis(rng.u64(1..2000)));
-        }
-        net.pass(Duration::from_mins(2));
-        let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();
-        assert_eq!(net.subscribed(), names, "seed {seed}: {:?}", net.sent);
-    }
-}
-
-#[test]
-fn a_book_that_nobody_wants_is_left_alone() {
-    for change in [by_stream as fn(&mut Profile), by_rest] {
-        let mut net = Net::ready(books(&["A", "B"]), change);
-        net.frame(json!({"is": "snapshot", "of": "A", "seq": 10}));
-        net.want(books(&["B"]));
-        net.pass(SECOND);
-        net.session.answered(net.now, Channel::Book, &instrument("A"), true, Answer::Failed);
-        net.frame(delta("A", 20));
-        net.pass(Duration::from_mins(1));
-        assert_eq!(net.said(), [(false, &["book.A".to_owned()][..])]);
-        assert_eq!((net.fetched.iter().filter(|(_, target)| target.ends_with('A')).count(), gaps(&net.events).len()), (0, 0));
-        net.want(books(&["A", "B"]));
-        net.acknowledge();
-        net.frame(json!({"is": "snapshot", "of": "A", "seq": 30}));
-        net.frame(delta("A", 31));
-        assert!(gaps(&net.events).is_empty(), "it begins anew");
-    }
-}
-
-#[test]
-fn a_topic_that_is_gone_is_not_stale_and_one_that_came_is_watched() {
-    let quotes = |names: &[&str]| names.iter().map(|name| topic(name, &[Channel::Quote], Some(name))).collect::<Vec<_>>();
-    let mut net = Net::ready(quotes(&["A"]), promising);
-    net.want(vec![Topic { stream: 1, ..topic("trades", &[Channel::Trade], None) }]);
-    net.acknowledge();
-    net.sent.clear();
-    net.pass(Duration::from_mins(1));
-    assert_eq!((net.said(), net.session.close(), net.session.stale()), (Vec::new(), None, 0));
-    net.want(quotes(&["B"]));
-    net.pass(10 * SECOND);
-    assert!(net.said().contains(&(false, &["B".to_owned()])), "it breaks its promise: {:?}", net.said());
 }
