@@ -112,6 +112,11 @@ impl DecodeError {
     pub fn malformed(message: impl fmt::Display) -> Self {
         Self { kind: ErrorKind::Malformed, message: message.to_string() }
     }
+
+    /// A name for one of several kinds of things (an endpoint, a channel) that the venue does not document.
+    pub fn unknown(what: &str, name: impl fmt::Display) -> Self {
+        Self::malformed(format_args!("`{name}` is no {what} that is known"))
+    }
 }
 
 impl From<Fault> for DecodeError {

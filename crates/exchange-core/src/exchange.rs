@@ -16,7 +16,7 @@ use crate::instrument::{Details, Instrument, Lookup, Market};
 use crate::memo::Memo;
 use crate::plan::{self, Plan, Request, Topic, Want};
 use crate::profile::{Endpoint, Method, Profile};
-use crate::time::Time;
+use crate::time::{Interval, Time};
 use crate::wire::{BadRow, Reader};
 
 /// A venue.
@@ -128,6 +128,14 @@ impl<'a> Input<'a> {
     pub fn query(&self, key: &str) -> Option<Cow<'a, str>> {
         let Source::Http { url, .. } = self.source else { return None };
         query(url, key)
+    }
+
+    /// The interval for the venue's word, as the profile's `intervals` say it.
+    ///
+    /// # Errors
+    /// A [`DecodeError`] where it is none of those.
+    pub fn interval(&self, word: &str) -> Result<Interval, DecodeError> {
+        self.profile.interval_named(word).ok_or_else(|| DecodeError::unknown("interval", word))
     }
 }
 

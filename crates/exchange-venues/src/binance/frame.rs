@@ -124,7 +124,7 @@ impl<'a> Frame<'a> {
         {
             let stream = stream.string()?;
             let route = if let Some(route) = by_stream(&stream) { Some(route) } else { event(&data)? };
-            let route = route.ok_or_else(|| DecodeError::malformed(format_args!("`{stream}` is no stream that is known")))?;
+            let route = route.ok_or_else(|| DecodeError::unknown("stream", &stream))?;
             return Ok(Some(Self { reader: data, route, stream: Some(stream), wrapped: true }));
         }
         Ok(event(&reader)?.map(|route| Self::bare(reader, route, url)))
@@ -190,7 +190,7 @@ impl<'a> Frame<'a> {
 
 #[cold]
 fn unknown_event(name: &str) -> DecodeError {
-    DecodeError::malformed(format_args!("`{name}` is no event that is known"))
+    DecodeError::unknown("event", name)
 }
 
 /// The route of a record, or of the first of a list, that has to tell by itself.

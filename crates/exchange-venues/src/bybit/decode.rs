@@ -60,7 +60,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
         }
         "kline" => {
             let (word, symbol) = rest.split_once('.').unwrap_or((rest, ""));
-            let interval = interval(word, input)?;
+            let interval = input.interval(word)?;
             let push: Push<Rows<'_, Kline>> = frame.whole()?;
             each_of(push.data, symbol, input.market, out, |record, out| kline(record, symbol, interval, input.market, out));
             out.stamp(push.ts.0);
@@ -69,7 +69,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
         "priceLimit" | "adlAlert" | "insurance" | "system" => {
             let _: Ignored = frame.whole()?;
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{topic}` is no topic that is known"))),
+        _ => return Err(DecodeError::unknown("topic", topic)),
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
             out.stamp(reply.time.0);
         }
         "klines" => {
-            let interval = interval(&input.query("interval").unwrap_or_default(), input)?;
+            let interval = input.interval(&input.query("interval").unwrap_or_default())?;
             let reply: Reply<SymbolList<'_>> = body.whole()?;
             let symbol = symbol(reply.result.symbol, input)?;
             // Without a time: a candle that did not change since the last poll is the same fact.
@@ -123,7 +123,7 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
             let symbol = symbol(reply.result.symbol, input)?;
             each_of(reply.result.list, &symbol, market, out, |record, out| open_interest_then(record, &symbol, market, out));
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => return Err(DecodeError::unknown("endpoint", endpoint)),
     }
     Ok(())
 }
@@ -402,11 +402,6 @@ fn topic_named(said: &str) -> Option<&str> {
 /// The symbol that a reply is about, by itself or by what was asked.
 fn symbol<'a>(named: Option<Cow<'a, str>>, input: &Input<'a>) -> Result<Cow<'a, str>, DecodeError> {
     named.or_else(|| input.query("symbol")).ok_or_else(|| DecodeError::malformed("neither the reply nor the request names a symbol"))
-}
-
-/// The interval for Bybit's word.
-fn interval(word: &str, input: &Input<'_>) -> Result<Interval, DecodeError> {
-    input.profile.interval_named(word).ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
 }
 
 /// A message's number. Options' empty books have 0, which numbers nothing.

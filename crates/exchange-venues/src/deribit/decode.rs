@@ -49,7 +49,7 @@ fn frame(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
             out.control(Control::Alive);
             Ok(())
         }
-        other => Err(DecodeError::malformed(format_args!("`{other}` is no method that is known"))),
+        other => Err(DecodeError::unknown("method", other)),
     }
 }
 
@@ -68,7 +68,7 @@ fn push(frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), D
         "chart" => {
             let named = about.strip_prefix("trades.").and_then(|about| about.rsplit_once('.'));
             let (symbol, word) = named.ok_or_else(|| DecodeError::malformed(format_args!("`{channel}` names no interval")))?;
-            let (interval, instrument) = (interval(word, input)?, instrument_of(symbol, input, out));
+            let (interval, instrument) = (input.interval(word)?, instrument_of(symbol, input, out));
             let bar: Bar = data(frame)?;
             let values = [bar.open.0, bar.high.0, bar.low.0, bar.close.0, bar.volume.0, bar.cost.0];
             candle(&instrument, interval, bar.tick.0, values, input, out);
@@ -92,7 +92,7 @@ fn push(frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), D
         | "block_trade_confirmations" => {
             let _: Ignored = frame.whole()?;
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{channel}` is no channel that is known"))),
+        _ => return Err(DecodeError::unknown("channel", channel)),
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ fn reply(method: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Decod
             let (price, time): (AskedIndex, _) = result(input)?;
             emit_index(&asked(input, "index_name")?, price.index_price.0, time, input, out);
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{method}` is no method that is known"))),
+        _ => return Err(DecodeError::unknown("method", method)),
     }
     Ok(())
 }
@@ -348,7 +348,7 @@ fn candle(instrument: &Arc<Instrument>, interval: Interval, open_time: Option<Ti
 
 fn chart(chart: Chart<'_>, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
     let instrument = instrument_of(&asked(input, "instrument_name")?, input, out);
-    let interval = interval(&asked(input, "resolution")?, input)?;
+    let interval = input.interval(&asked(input, "resolution")?)?;
     let count = chart.ticks.0.len();
     let column = |rows: Rows<'_, Num>| match rows.0.len() {
         len if len == count => Ok(rows.0.into_iter().map(|row| row.ok().and_then(|number| number.0)).collect::<Vec<_>>()),
@@ -460,11 +460,6 @@ fn state(record: &Lifecycle<'_>, input: &Input<'_>, out: &mut Out<'_>) {
         None if name::is_combo(name) => {}
         None => out.bad(instrument.market, Some(name), "an instrument that is not known changed its state", ""),
     }
-}
-
-/// The interval for Deribit's word.
-fn interval(word: &str, input: &Input<'_>) -> Result<Interval, DecodeError> {
-    input.profile.interval_named(word).ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
 }
 
 /// Answers to what the client sent: the channels that were accepted, `"ok"`, a refusal.

@@ -57,7 +57,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
             out.control(if push.result.kind.as_deref() == Some("upgrade") { Control::Closing } else { Control::Alive });
             Ok(())
         }
-        _ => Err(DecodeError::malformed(format_args!("`{channel}` is no channel that is known"))),
+        _ => Err(DecodeError::unknown("channel", channel)),
     }
 }
 
@@ -102,7 +102,7 @@ fn reply(endpoint: &str, url: &str, input: &Input<'_>, out: &mut Out<'_>) -> Res
             let (symbol, interval) = (symbol()?, interval(&input.query("interval").unwrap_or(Cow::Borrowed("30m")), input)?);
             rows(body, Named::Asked(&symbol), market, out, |record, out| spot_candle(record, interval, &symbol, input, out))
         }
-        _ => Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => Err(DecodeError::unknown("endpoint", endpoint)),
     }
 }
 
@@ -497,7 +497,7 @@ fn either(first: AnyTime, second: AnyTime) -> Option<Time> {
 /// The interval for Gate's word, which other answers write as we do.
 fn interval(word: &str, input: &Input<'_>) -> Result<Interval, DecodeError> {
     let known = input.profile.interval_named(word).or_else(|| Interval::parse(word));
-    known.ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
+    known.ok_or_else(|| DecodeError::unknown("interval", word))
 }
 
 #[cfg(test)]

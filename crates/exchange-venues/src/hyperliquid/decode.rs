@@ -113,7 +113,7 @@ impl State {
                 out.control(Control::Alive);
             }
             "error" => refusal(&frame.whole::<Push<Cow<'_, str>>>()?.data, out)?,
-            _ => return Err(DecodeError::malformed(format_args!("`{channel}` is no channel that is known"))),
+            _ => return Err(DecodeError::unknown("channel", channel)),
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ impl State {
             "allMids" | "perpsAtOpenInterestCap" => {
                 let _: Ignored = body.whole()?;
             }
-            _ => return Err(DecodeError::malformed(format_args!("`{kind}` is no type of request that is known"))),
+            _ => return Err(DecodeError::unknown("type of request", kind)),
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ fn unified(kind: &str, frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>) 
         "kline" => each_pushed(frame, input, out, pushed_candle),
         // Auctions before a listing: no channel of ours.
         "callAuctionInfo" => frame.whole::<Ignored>().map(|_| ()).map_err(Into::into),
-        _ => Err(DecodeError::malformed(format_args!("`{kind}` is no push that is known"))),
+        _ => Err(DecodeError::unknown("push", kind)),
     }
 }
 
@@ -94,7 +94,7 @@ fn classic(topic: &str, frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>)
         "/market/candles" | "/contractMarket/limitCandle" => {
             let (_, word) = rest.rsplit_once('_').unwrap_or_default();
             let push: Push<CandlePush<'_>> = frame.whole()?;
-            pushed_candles(push.data, interval(word, input)?, input, out)?;
+            pushed_candles(push.data, input.interval(word)?, input, out)?;
         }
         "/contractMarket/tickerV2" => {
             let push: Push<FuturesTop<'_>> = frame.whole()?;
@@ -174,14 +174,14 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result {
         }
         "spot_candles" | "ua_candles" => {
             let word = input.query(if endpoint == "ua_candles" { "interval" } else { "type" }).unwrap_or_default();
-            let (symbol, interval) = (symbol(input)?, interval(&word, input)?);
+            let (symbol, interval) = (symbol(input)?, input.interval(&word)?);
             each_listed(body, input, out, |row: SpotCandle, out| spot_candle(row, &symbol, interval, input, out))
         }
         "futures_candles" => {
             let (symbol, interval) = (symbol(input)?, minutes(input)?);
             each_replied(body, input, out, |row: FuturesCandle, out| futures_candle(row, &symbol, interval, input, out))
         }
-        _ => Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => Err(DecodeError::unknown("endpoint", endpoint)),
     }
 }
 
@@ -662,11 +662,6 @@ fn of_funding_index(name: &str) -> &str {
 /// The symbol that was asked for, where the records do not say it.
 fn symbol<'a>(input: &Input<'a>) -> Result<Cow<'a, str>> {
     input.query("symbol").ok_or_else(|| DecodeError::malformed("neither the reply nor the request names a symbol"))
-}
-
-/// The interval for `KuCoin`'s word.
-fn interval(word: &str, input: &Input<'_>) -> Result<Interval> {
-    input.profile.interval_named(word).ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
 }
 
 /// The interval that a request for a contract's candles names, in minutes.

@@ -87,7 +87,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result {
                 out.control(Control::Rejected { id: None, topic: None, reason: words.to_owned() });
             }
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{channel}` is no channel that is known"))),
+        _ => return Err(DecodeError::unknown("channel", channel)),
     }
     Ok(())
 }
@@ -389,7 +389,7 @@ fn contract_depth(d: wire::ContractDepth, symbol: &str, kind: BookKind, out: &mu
 
 fn contract_kline(k: wire::ContractKline<'_>, symbol: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result {
     let instrument = place(out, k.symbol.as_deref().unwrap_or(symbol));
-    let interval = interval(&k.interval, input)?;
+    let interval = input.interval(&k.interval)?;
     let body = Candle {
         interval,
         open_time: k.t.0,
@@ -410,7 +410,7 @@ fn contract_kline(k: wire::ContractKline<'_>, symbol: &str, input: &Input<'_>, o
 fn columns(c: &wire::Columns<Rows<'_, Num>>, symbol: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result {
     let instrument = place(out, symbol);
     // Without one, it is a minute.
-    let interval = interval(input.query("interval").as_deref().unwrap_or("Min1"), input)?;
+    let interval = input.interval(input.query("interval").as_deref().unwrap_or("Min1"))?;
     let value = |column: &Rows<'_, Num>, at: usize| column.0.get(at)?.as_ref().ok()?.0.clone();
     for at in 0..c.time.0.len() {
         let time = value(&c.time, at).and_then(|time| time.to_string().parse().ok()).and_then(wire::Seconds::new);
@@ -425,11 +425,6 @@ fn columns(c: &wire::Columns<Rows<'_, Num>>, symbol: &str, input: &Input<'_>, ou
         out.emit(&instrument, None, Body::Candle(body));
     }
     Ok(())
-}
-
-/// The interval for a word of contracts or of spot's WebSocket.
-pub(super) fn interval(word: &str, input: &Input<'_>) -> Result<Interval> {
-    input.profile.interval_named(word).ok_or_else(|| DecodeError::malformed(format_args!("`{word}` is no interval that is known")))
 }
 
 fn contract(c: &wire::Contract<'_>, input: &Input<'_>, out: &mut Out<'_>) {

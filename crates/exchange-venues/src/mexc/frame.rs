@@ -5,7 +5,7 @@ use exchange_core::event::{Body, BookKind, Candle, Ident, Ticker};
 use exchange_core::wire::{Num, Read};
 use exchange_core::{DecodeError, Input, Market, Out, Time};
 
-use super::decode::{Result, aggressor, book, interval, quote, trade};
+use super::decode::{Result, aggressor, book, quote, trade};
 use super::wire::{AggreDepths, BookTicker, BookTickerBatch, Deal, Deals, Depths, DepthsBatch, MiniTicker, MiniTickers, Record, Seconds, SpotKline, Wrapper};
 
 /// What one frame has said of itself before its records.
@@ -106,7 +106,7 @@ impl Frame<'_> {
     }
 
     fn candle(&self, k: SpotKline<'_>, input: &Input<'_>, out: &mut Out<'_>) -> Result {
-        let interval = interval(k.interval, input)?;
+        let interval = input.interval(k.interval)?;
         let Seconds(open_time) = Seconds::new(k.windowStart).ok_or_else(|| DecodeError::malformed("a candle without a time"))?;
         let body = Candle {
             interval,

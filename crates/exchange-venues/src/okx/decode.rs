@@ -61,7 +61,7 @@ fn push(arg: &Arg<'_>, frame: Reader<'_>, input: &Input<'_>, out: &mut Out<'_>) 
             let _: Ignored = frame.whole()?;
         }
         other => {
-            let bar = other.strip_prefix("candle").ok_or_else(|| DecodeError::malformed(format_args!("`{other}` is no channel that is known")))?;
+            let bar = other.strip_prefix("candle").ok_or_else(|| DecodeError::unknown("channel", other))?;
             let interval = interval(bar)?;
             each_of(rows(frame)?, name, input, out, |record, instrument, out| candle(&record, interval, input.received, instrument, out));
         }
@@ -97,7 +97,7 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
             let interval = interval(input.query("bar").as_deref().unwrap_or("1m"))?;
             each_of(rows(input)?, &name, input, out, |record, instrument, out| candle(&record, interval, input.received, instrument, out));
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => return Err(DecodeError::unknown("endpoint", endpoint)),
     }
     Ok(())
 }
@@ -360,7 +360,7 @@ fn answer(answer: &Answer<'_>, input: &Input<'_>, out: &mut Out<'_>) -> Result<(
             }
             out.control(Control::Rejected { id, topic: topic_refused(said), reason });
         }
-        (other, _) => return Err(DecodeError::malformed(format_args!("`{other}` is no event that is known"))),
+        (other, _) => return Err(DecodeError::unknown("event", other)),
     }
     Ok(())
 }
@@ -383,8 +383,7 @@ fn topic_refused(said: &str) -> Option<String> {
 fn interval(bar: &str) -> Result<Interval, DecodeError> {
     let word = bar.strip_suffix("utc").unwrap_or(bar);
     // `M` is a month and `m` a minute here and there; hours, days and weeks are capitals here.
-    Interval::parse(&word.replace('H', "h").replace('D', "d").replace('W', "w"))
-        .ok_or_else(|| DecodeError::malformed(format_args!("`{bar}` is no interval that is known")))
+    Interval::parse(&word.replace('H', "h").replace('D', "d").replace('W', "w")).ok_or_else(|| DecodeError::unknown("interval", bar))
 }
 
 /// Whole hours from one time to another.
