@@ -11,6 +11,8 @@
 //! - Errors come with HTTP 200. There is no public liquidation feed.
 
 mod decode;
+mod listing;
+mod record;
 mod wire;
 
 use exchange_core::encode::write_string;
