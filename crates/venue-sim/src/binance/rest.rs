@@ -1,11 +1,11 @@
 //! Binance's HTTP interface.
 
 use exchange_core::instrument::Kind;
-use exchange_core::{Interval, Market, Time};
+use exchange_core::{Event, Interval, Market, Time};
 
 use super::facts::{self, buyer_is_maker};
 use super::ws::{aggregate, number, places, price, side, size, transaction};
-use crate::market::{Candle, Inst, MINUTE, RATE_SCALE};
+use crate::market::{Candle, Inst, MINUTE, RATE_SCALE, Trade};
 use crate::num::{Num, Text, mix_below};
 use crate::rest::{candles, settlements};
 use crate::wire::{Answer, Cost, Request};
@@ -180,7 +180,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     /// An answer of one record for each instrument; without a list, if one was asked for and the venue answers so.
-    fn rows(&self, insts: &[&Inst], bare: bool, row: impl Fn(&mut Text, &Inst), tell: impl Fn(&Inst, &mut Vec<exchange_core::Event>)) -> Answer {
+    fn rows(&self, insts: &[&Inst], bare: bool, row: impl Fn(&mut Text, &Inst), tell: impl Fn(&Inst, &mut Vec<Event>)) -> Answer {
         let bare = bare && self.single;
         let mut text = Text::with_capacity(insts.len() * 400);
         let mut events = Vec::new();
@@ -196,94 +196,108 @@ impl Page<'_> {
         text.close(if bare { "" } else { "]" });
         Answer { events, ..Answer::ok(text.0) }
     }
+
+    /// An answer, and what of it the truth is told.
+    fn answer(&self, text: Text, events: Vec<Event>) -> Answer {
+        Answer { events: if self.telling { events } else { Vec::new() }, ..Answer::ok(text.0) }
+    }
 }
 
 /// Answers about one instrument.
 fn single(path: &str, page: &Page<'_>, inst: &Inst) -> Answer {
-    let (request, wall) = (page.request, page.request.wall);
-    let mut text = Text::with_capacity(4000);
-    let mut events = Vec::new();
     match path {
-        "openInterest" if page.market != Market::Spot => {
-            text.raw("{").word("symbol", inst.symbol());
-            if page.market == Market::Inverse {
-                text.word("pair", &inst.listing.pair).word("contractType", contract_type(inst));
-            }
-            size(&mut text, "openInterest", inst, inst.row.interest);
-            text.count("time", inst.row.interest_time).close("}");
-            events.push(facts::interest(inst, wall));
-        }
-        "depth" => {
-            let limit = request.limit(100, 5000);
-            text.raw("{").count("lastUpdateId", inst.book.last_id);
-            if page.market != Market::Spot {
-                text.count("E", page.now).count("T", transaction(page.now));
-            }
-            if page.market == Market::Inverse {
-                text.word("symbol", inst.symbol()).word("pair", &inst.listing.pair);
-            }
-            let best = |levels: &'_ [(i64, i64)]| levels.get(..limit.min(levels.len())).unwrap_or_default().to_vec();
-            side(&mut text, "bids", inst, &best(&inst.book.bids));
-            side(&mut text, "asks", inst, &best(&inst.book.asks));
-            text.close("}");
-            events.push(facts::snapshot(inst, wall, transaction(page.now), limit));
-        }
-        "trades" | "aggTrades" | "historicalTrades" => {
-            let aggregated = path == "aggTrades";
-            let id = |trade: &crate::market::Trade| if aggregated { aggregate(trade.id) } else { trade.id };
-            let from = request.get("fromId").and_then(|id| id.parse::<u64>().ok());
-            let (start, end) = (request.number("startTime").unwrap_or(i64::MIN), request.number("endTime").unwrap_or(i64::MAX));
-            let limit = request.limit(500, 1000);
-            let chosen: Vec<_> = inst.trades.iter().filter(|trade| from.is_none_or(|from| id(trade) >= from) && (start..=end).contains(&trade.time)).collect();
-            // From a place or a time on, the first ones; else the last.
-            let first = if from.is_some() || request.get("startTime").is_some() { 0 } else { chosen.len().saturating_sub(limit) };
-            text.raw("[");
-            for trade in chosen.into_iter().skip(first).take(limit) {
-                text.raw("{");
-                if aggregated {
-                    text.count("a", id(trade));
-                    price(&mut text, "p", inst, trade.price);
-                    size(&mut text, "q", inst, trade.size);
-                    text.count("f", trade.id).count("l", trade.id).count("T", trade.time).raw("\"m\":").raw(buyer_is_maker(trade)).raw(",");
-                    text.raw(if page.market == Market::Spot { "\"M\":true" } else { "" });
-                } else {
-                    text.count("id", trade.id);
-                    price(&mut text, "price", inst, trade.price);
-                    size(&mut text, "qty", inst, trade.size);
-                    let value = inst.turnover_num(inst.turnover(trade.price, trade.size));
-                    number(&mut text, if page.market == Market::Inverse { "baseQty" } else { "quoteQty" }, value, places(inst));
-                    text.count("time", trade.time).raw("\"isBuyerMaker\":").raw(buyer_is_maker(trade)).raw(",");
-                    text.raw(match page.market {
-                        Market::Spot => "\"isBestMatch\":true",
-                        Market::Linear => "\"isRPITrade\":false",
-                        _ => "",
-                    });
-                }
-                text.close("},");
-                events.push(facts::trade(inst, wall, trade, id(trade)));
-            }
-            text.close("]");
-        }
-        "klines" => {
-            let word = request.get("interval").unwrap_or_default();
-            let Some((interval, minutes)) = minutes(word) else { return error(-1120, "Invalid interval.") };
-            let most = if page.market == Market::Spot { 1000 } else { 1500 };
-            let window = (request.number("startTime"), request.number("endTime"));
-            let list = candles(inst, minutes, page.now, window, request.limit(500, most), page.market == Market::Inverse);
-            text.raw("[");
-            for candle in &list {
-                kline(&mut text, inst, candle, minutes);
-                let closed = candle.start + minutes * MINUTE - 1 < wall.millis();
-                events.push(facts::candle(inst, wall, None, interval, candle, closed));
-            }
-            text.close("]");
-        }
-        _ => return Answer::error(404, "<html><body><h2>404 Not found</h2></body></html>"),
+        "openInterest" if page.market != Market::Spot => interest(page, inst),
+        "depth" => depth(page, inst),
+        "trades" | "historicalTrades" => trades(page, inst, false),
+        "aggTrades" => trades(page, inst, true),
+        "klines" => klines(page, inst),
+        _ => Answer::error(404, "<html><body><h2>404 Not found</h2></body></html>"),
     }
-    if !page.telling {
-        events.clear();
+}
+
+fn interest(page: &Page<'_>, inst: &Inst) -> Answer {
+    let mut text = Text::with_capacity(200);
+    text.raw("{").word("symbol", inst.symbol());
+    if page.market == Market::Inverse {
+        text.word("pair", &inst.listing.pair).word("contractType", contract_type(inst));
     }
-    Answer { events, ..Answer::ok(text.0) }
+    size(&mut text, "openInterest", inst, inst.row.interest);
+    text.count("time", inst.row.interest_time).close("}");
+    page.answer(text, vec![facts::interest(inst, page.request.wall)])
+}
+
+fn depth(page: &Page<'_>, inst: &Inst) -> Answer {
+    let limit = page.request.limit(100, 5000);
+    let mut text = Text::with_capacity(4000);
+    text.raw("{").count("lastUpdateId", inst.book.last_id);
+    if page.market != Market::Spot {
+        text.count("E", page.now).count("T", transaction(page.now));
+    }
+    if page.market == Market::Inverse {
+        text.word("symbol", inst.symbol()).word("pair", &inst.listing.pair);
+    }
+    let best = |levels: &'_ [(i64, i64)]| levels.get(..limit.min(levels.len())).unwrap_or_default().to_vec();
+    side(&mut text, "bids", inst, &best(&inst.book.bids));
+    side(&mut text, "asks", inst, &best(&inst.book.asks));
+    text.close("}");
+    page.answer(text, vec![facts::snapshot(inst, page.request.wall, transaction(page.now), limit)])
+}
+
+fn trades(page: &Page<'_>, inst: &Inst, aggregated: bool) -> Answer {
+    let (request, wall) = (page.request, page.request.wall);
+    let id = |trade: &Trade| if aggregated { aggregate(trade.id) } else { trade.id };
+    let from = request.get("fromId").and_then(|id| id.parse::<u64>().ok());
+    let (start, end) = (request.number("startTime").unwrap_or(i64::MIN), request.number("endTime").unwrap_or(i64::MAX));
+    let limit = request.limit(500, 1000);
+    let chosen: Vec<_> = inst.trades.iter().filter(|trade| from.is_none_or(|from| id(trade) >= from) && (start..=end).contains(&trade.time)).collect();
+    // From a place or a time on, the first ones; else the last.
+    let first = if from.is_some() || request.get("startTime").is_some() { 0 } else { chosen.len().saturating_sub(limit) };
+    let (mut text, mut events) = (Text::with_capacity(4000), Vec::new());
+    text.raw("[");
+    for trade in chosen.into_iter().skip(first).take(limit) {
+        text.raw("{");
+        if aggregated {
+            text.count("a", id(trade));
+            price(&mut text, "p", inst, trade.price);
+            size(&mut text, "q", inst, trade.size);
+            text.count("f", trade.id).count("l", trade.id).count("T", trade.time).raw("\"m\":").raw(buyer_is_maker(trade)).raw(",");
+            text.raw(if page.market == Market::Spot { "\"M\":true" } else { "" });
+        } else {
+            text.count("id", trade.id);
+            price(&mut text, "price", inst, trade.price);
+            size(&mut text, "qty", inst, trade.size);
+            let value = inst.turnover_num(inst.turnover(trade.price, trade.size));
+            number(&mut text, if page.market == Market::Inverse { "baseQty" } else { "quoteQty" }, value, places(inst));
+            text.count("time", trade.time).raw("\"isBuyerMaker\":").raw(buyer_is_maker(trade)).raw(",");
+            text.raw(match page.market {
+                Market::Spot => "\"isBestMatch\":true",
+                Market::Linear => "\"isRPITrade\":false",
+                _ => "",
+            });
+        }
+        text.close("},");
+        events.push(facts::trade(inst, wall, trade, id(trade)));
+    }
+    text.close("]");
+    page.answer(text, events)
+}
+
+fn klines(page: &Page<'_>, inst: &Inst) -> Answer {
+    let (request, wall) = (page.request, page.request.wall);
+    let word = request.get("interval").unwrap_or_default();
+    let Some((interval, minutes)) = minutes(word) else { return error(-1120, "Invalid interval.") };
+    let most = if page.market == Market::Spot { 1000 } else { 1500 };
+    let window = (request.number("startTime"), request.number("endTime"));
+    let list = candles(inst, minutes, page.now, window, request.limit(500, most), page.market == Market::Inverse);
+    let (mut text, mut events) = (Text::with_capacity(4000), Vec::new());
+    text.raw("[");
+    for candle in &list {
+        kline(&mut text, inst, candle, minutes);
+        let closed = candle.start + minutes * MINUTE - 1 < wall.millis();
+        events.push(facts::candle(inst, wall, None, interval, candle, closed));
+    }
+    text.close("]");
+    page.answer(text, events)
 }
 
 /// An interval by the venue's word, and its length in minutes.

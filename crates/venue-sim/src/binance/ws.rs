@@ -6,9 +6,9 @@ use exchange_core::{Event, Interval, Market};
 use serde_json::Value;
 
 use super::facts;
-use crate::book::Level;
+use crate::book::{Changes, Level};
 use crate::hub::{ConnId, Frame, Item, Target};
-use crate::market::{Candle, Inst, MINUTE, Moved, RATE_SCALE};
+use crate::market::{Candle, Inst, Liquidation, MINUTE, Moved, RATE_SCALE, Trade};
 use crate::num::{Num, Text};
 use crate::wire::{Push, Route};
 use crate::world::World;
@@ -217,61 +217,10 @@ fn send(push: &mut Push<'_>, index: usize, inst: &Inst, slot: usize, payload: &s
 pub(super) fn publish(push: &mut Push<'_>, index: usize, inst: &Inst, moved: &Moved<'_>) {
     let (now, wall) = (push.now, push.wall);
     match moved {
-        Moved::Book(changes) => {
-            let slots = DEPTHS.map(|slot| push.hub.hears(index, slot).then_some(slot));
-            if slots.iter().any(Option::is_some) {
-                let mut text = Text::with_capacity(400);
-                head(&mut text, "depthUpdate", now, inst);
-                if inst.market() != Market::Spot {
-                    text.count("T", transaction(now));
-                }
-                text.count("U", changes.first_id).count("u", changes.last_id);
-                if inst.market() != Market::Spot {
-                    text.count("pu", changes.previous_id);
-                    family(&mut text, inst);
-                }
-                side(&mut text, "b", inst, &changes.bids);
-                side(&mut text, "a", inst, &changes.asks);
-                text.close("}");
-                let at = if inst.market() == Market::Spot { now } else { transaction(now) };
-                for slot in slots.into_iter().flatten() {
-                    send(push, index, inst, slot, &text.0, || vec![facts::delta(inst, wall, at, changes)]);
-                }
-            }
-            if changes.top && push.hub.hears(index, BOOK_TICKER) {
-                send(push, index, inst, BOOK_TICKER, &book_ticker(inst, now), || {
-                    facts::quote(inst, wall, quote_time(inst, now), Some(inst.book.last_id)).into_iter().collect()
-                });
-            }
-        }
+        Moved::Book(changes) => push_book(push, index, inst, changes),
         Moved::Trades(count) => {
             for trade in inst.trades.iter().rev().take(*count).rev() {
-                for slot in [TRADE, AGG_TRADE] {
-                    if !push.hub.hears(index, slot) {
-                        continue;
-                    }
-                    let single = slot == TRADE;
-                    let id = if single { trade.id } else { aggregate(trade.id) };
-                    let mut text = Text::with_capacity(240);
-                    head(&mut text, if single { "trade" } else { "aggTrade" }, now, inst);
-                    text.count(if single { "t" } else { "a" }, id);
-                    price(&mut text, "p", inst, trade.price);
-                    size(&mut text, "q", inst, trade.size);
-                    if !single {
-                        if inst.market() != Market::Spot {
-                            size(&mut text, "nq", inst, trade.size);
-                        }
-                        text.count("f", trade.id).count("l", trade.id);
-                    }
-                    text.count("T", trade.time).raw("\"m\":").raw(facts::buyer_is_maker(trade)).raw(",");
-                    match (inst.market(), single) {
-                        (Market::Spot, _) => drop(text.raw("\"M\":true,")),
-                        (_, true) => drop(text.raw("\"X\":\"MARKET\",")),
-                        (_, false) => family(&mut text, inst),
-                    }
-                    text.close("}");
-                    send(push, index, inst, slot, &text.0, || vec![facts::trade(inst, wall, trade, id)]);
-                }
+                push_trade(push, index, inst, trade);
             }
         }
         Moved::Ticker(_) => {
@@ -298,35 +247,100 @@ pub(super) fn publish(push: &mut Push<'_>, index: usize, inst: &Inst, moved: &Mo
                 });
             }
         }
-        Moved::Liquidation(order) => {
-            let array = (push.venue, array_of(ALL_ORDERS, inst.market()));
-            if !push.hub.hears(index, FORCE_ORDER) && !push.hub.hears_array(array) {
-                return;
-            }
-            let mut text = Text::with_capacity(300);
-            text.raw("{").word("e", "forceOrder").count("E", now).raw("\"o\":{").word("s", inst.symbol());
-            if inst.market() == Market::Inverse {
-                text.word("ps", &inst.listing.pair);
-            }
-            text.word("S", if order.side == exchange_core::event::Side::Buy { "BUY" } else { "SELL" }).word("o", "LIMIT").word("f", "IOC");
-            size(&mut text, "q", inst, order.size);
-            price(&mut text, "p", inst, order.price);
-            price(&mut text, "ap", inst, order.average);
-            text.word("X", "FILLED");
-            size(&mut text, "l", inst, order.size);
-            size(&mut text, "z", inst, order.size);
-            text.count("T", order.time).close("},");
-            family(&mut text, inst);
-            text.close("}");
-            if push.hub.hears(index, FORCE_ORDER) {
-                send(push, index, inst, FORCE_ORDER, &text.0, || vec![facts::liquidation(inst, wall, order)]);
-            }
-            if push.hub.hears_array(array) {
-                let events = if push.hub.telling { vec![facts::liquidation(inst, wall, order)] } else { Vec::new() };
-                push.hub.push_array(array, &wrap("!forceOrder@arr", &text.0, events));
-            }
-        }
+        Moved::Liquidation(order) => push_liquidation(push, index, inst, order),
         Moved::Interest => {}
+    }
+}
+
+/// A change of the book, and of its top.
+fn push_book(push: &mut Push<'_>, index: usize, inst: &Inst, changes: &Changes) {
+    let (now, wall) = (push.now, push.wall);
+    let slots = DEPTHS.map(|slot| push.hub.hears(index, slot).then_some(slot));
+    if slots.iter().any(Option::is_some) {
+        let mut text = Text::with_capacity(400);
+        head(&mut text, "depthUpdate", now, inst);
+        if inst.market() != Market::Spot {
+            text.count("T", transaction(now));
+        }
+        text.count("U", changes.first_id).count("u", changes.last_id);
+        if inst.market() != Market::Spot {
+            text.count("pu", changes.previous_id);
+            family(&mut text, inst);
+        }
+        side(&mut text, "b", inst, &changes.bids);
+        side(&mut text, "a", inst, &changes.asks);
+        text.close("}");
+        let at = if inst.market() == Market::Spot { now } else { transaction(now) };
+        for slot in slots.into_iter().flatten() {
+            send(push, index, inst, slot, &text.0, || vec![facts::delta(inst, wall, at, changes)]);
+        }
+    }
+    if changes.top && push.hub.hears(index, BOOK_TICKER) {
+        send(push, index, inst, BOOK_TICKER, &book_ticker(inst, now), || {
+            facts::quote(inst, wall, quote_time(inst, now), Some(inst.book.last_id)).into_iter().collect()
+        });
+    }
+}
+
+/// A trade, by itself and as the aggregation that it is.
+fn push_trade(push: &mut Push<'_>, index: usize, inst: &Inst, trade: &Trade) {
+    let (now, wall) = (push.now, push.wall);
+    for slot in [TRADE, AGG_TRADE] {
+        if !push.hub.hears(index, slot) {
+            continue;
+        }
+        let single = slot == TRADE;
+        let id = if single { trade.id } else { aggregate(trade.id) };
+        let mut text = Text::with_capacity(240);
+        head(&mut text, if single { "trade" } else { "aggTrade" }, now, inst);
+        text.count(if single { "t" } else { "a" }, id);
+        price(&mut text, "p", inst, trade.price);
+        size(&mut text, "q", inst, trade.size);
+        if !single {
+            if inst.market() != Market::Spot {
+                size(&mut text, "nq", inst, trade.size);
+            }
+            text.count("f", trade.id).count("l", trade.id);
+        }
+        text.count("T", trade.time).raw("\"m\":").raw(facts::buyer_is_maker(trade)).raw(",");
+        match (inst.market(), single) {
+            (Market::Spot, _) => drop(text.raw("\"M\":true,")),
+            (_, true) => drop(text.raw("\"X\":\"MARKET\",")),
+            (_, false) => family(&mut text, inst),
+        }
+        text.close("}");
+        send(push, index, inst, slot, &text.0, || vec![facts::trade(inst, wall, trade, id)]);
+    }
+}
+
+/// A forced order, to those who listen to its instrument and to those who listen to all.
+fn push_liquidation(push: &mut Push<'_>, index: usize, inst: &Inst, order: &Liquidation) {
+    let (now, wall) = (push.now, push.wall);
+    let array = (push.venue, array_of(ALL_ORDERS, inst.market()));
+    if !push.hub.hears(index, FORCE_ORDER) && !push.hub.hears_array(array) {
+        return;
+    }
+    let mut text = Text::with_capacity(300);
+    text.raw("{").word("e", "forceOrder").count("E", now).raw("\"o\":{").word("s", inst.symbol());
+    if inst.market() == Market::Inverse {
+        text.word("ps", &inst.listing.pair);
+    }
+    text.word("S", if order.side == exchange_core::event::Side::Buy { "BUY" } else { "SELL" }).word("o", "LIMIT").word("f", "IOC");
+    size(&mut text, "q", inst, order.size);
+    price(&mut text, "p", inst, order.price);
+    price(&mut text, "ap", inst, order.average);
+    text.word("X", "FILLED");
+    size(&mut text, "l", inst, order.size);
+    size(&mut text, "z", inst, order.size);
+    text.count("T", order.time).close("},");
+    family(&mut text, inst);
+    text.close("}");
+    if push.hub.hears(index, FORCE_ORDER) {
+        send(push, index, inst, FORCE_ORDER, &text.0, || vec![facts::liquidation(inst, wall, order)]);
+    }
+    if push.hub.hears_array(array) {
+        let events = if push.hub.telling { vec![facts::liquidation(inst, wall, order)] } else { Vec::new() };
+        push.hub.push_array(array, &wrap("!forceOrder@arr", &text.0, events));
     }
 }
 
