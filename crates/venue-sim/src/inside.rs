@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use crate::clock::Wall;
 use crate::config::{Config, Error};
 use crate::faults::Faults;
+use crate::handle::Counters;
 use crate::line::Pipes;
-use crate::server::{self, App, Counters};
+use crate::server::{self, App};
 use crate::source::Source;
 use crate::truth::Truth;
 

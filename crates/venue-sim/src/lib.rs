@@ -25,6 +25,7 @@ mod clock;
 mod config;
 mod facts;
 pub mod faults;
+mod handle;
 mod hub;
 mod inside;
 mod line;
@@ -32,6 +33,7 @@ mod listing;
 mod market;
 mod num;
 mod play;
+mod request;
 mod rest;
 mod server;
 mod socket;
@@ -41,8 +43,8 @@ mod wire;
 mod world;
 
 pub use config::{Config, Error};
+pub use handle::{Counters, Handle, Summary, start};
 pub use inside::{Door, Inside};
-pub use server::{Counters, Handle, Summary, start};
 
 /// The venues that have a seeded market.
 pub fn venues() -> impl Iterator<Item = &'static str> {
