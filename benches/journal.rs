@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// Events of a batch: what a busy connection reads at once.
 const TOGETHER: usize = 256;
+/// Who appends at the same time.
+const TASKS: usize = 8;
 /// Less than a reader finds in memory.
 const IN_MEMORY: usize = 8_000;
 
@@ -122,6 +124,31 @@ fn append(c: &mut Criterion) {
             |(spool, batches)| {
                 let appended = fill(&spool.0, batches);
                 (spool, appended)
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    // As the connections of a collector do it, on one thread: while the disk takes some, the others go on.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    group.bench_function(format!("always_{TASKS}_tasks"), |b| {
+        b.iter_batched(
+            || (spool(Sync::Always), batches(few, TOGETHER, true)),
+            |(spool, batches)| {
+                runtime.block_on(async {
+                    let mut batches = batches.into_iter();
+                    let tasks = tokio::task::LocalSet::new();
+                    while !batches.as_slice().is_empty() {
+                        let (spool, own) = (spool.0.clone(), batches.by_ref().take(20_usize.div_ceil(TASKS)).collect::<Vec<_>>());
+                        tasks.spawn_local(async move {
+                            for batch in own {
+                                let batch = spool.put(batch).expect("room");
+                                spool.settled(batch.position().expect("it was appended")).await;
+                            }
+                        });
+                    }
+                    tasks.await;
+                });
+                spool
             },
             BatchSize::PerIteration,
         );

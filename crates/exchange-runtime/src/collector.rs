@@ -120,6 +120,10 @@ impl Collector {
     async fn end(mut self, deadline: Option<Instant>) -> Summary {
         self.stop.send_replace(true);
         self.finished().await;
+        if let Some(shared) = self.venues.first() {
+            // A sink that has had all there is ends.
+            shared.settled().await;
+        }
         self.until.send_replace(deadline.map_or(Until::Delivered, Until::Deadline));
         if let Some(checkpoints) = self.checkpoints.take() {
             checkpoints.abort();

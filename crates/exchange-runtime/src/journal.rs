@@ -71,7 +71,7 @@ impl Journal {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Appends events.
+    /// Appends events. They are handed on once they are [settled](Journal::settled).
     ///
     /// # Errors
     /// The batch that there is no way for at the moment. It is told as a gap as soon as there is.
@@ -81,7 +81,7 @@ impl Journal {
             self.give_up(batch.events());
             return Err(batch);
         }
-        match self.spool.append(batch) {
+        match self.spool.put(batch) {
             Ok(batch) => {
                 self.books.iter().for_each(|book| book.kept(batch.events()));
                 Ok(batch)
@@ -95,6 +95,11 @@ impl Journal {
                 Err(batch)
             }
         }
+    }
+
+    /// Waits until what was appended up to a position is as safe as was asked for; all, if there is none.
+    pub(crate) async fn settled(&self, position: Option<Position>) {
+        self.spool.settled(position.unwrap_or_else(|| self.spool.last())).await;
     }
 
     fn refused(&self, error: &SpoolError) {
@@ -119,7 +124,7 @@ impl Journal {
         }
         let mut told = true;
         for gaps in by_venue.into_values() {
-            match self.spool.append(Batch::new(gaps)) {
+            match self.spool.put(Batch::new(gaps)) {
                 Ok(batch) => {
                     for book in &self.books {
                         book.told(batch.events());

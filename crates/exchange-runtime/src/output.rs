@@ -78,7 +78,7 @@ impl Output {
         self.journal.as_ref().and_then(Journal::trouble)
     }
 
-    /// Keeps events that left a pipeline, which is held meanwhile. Blocks as long as it takes to write a file. What could not
+    /// Keeps events that left a pipeline, which is held meanwhile. Blocks as long as it takes to write to a file; for the disk waits who [sends](Output::send) it. What could not
     /// be kept and nobody else gets is forgotten by the pipeline, so that it goes out when it comes again: then there is
     /// nothing to hand on.
     pub(crate) fn keep(&self, events: Vec<Event>, pipeline: &mut Pipeline) -> Option<Arc<Batch>> {
@@ -93,8 +93,21 @@ impl Output {
         }
     }
 
-    /// Hands a batch to every sink that has a queue; waits for room, within bounds. Whether somebody has it now.
+    /// Waits until all that was kept is as safe as was asked for, so that the sinks that last can have it.
+    pub(crate) async fn settled(&self) {
+        if let Some(journal) = &self.journal {
+            journal.settled(None).await;
+        }
+    }
+
+    /// Hands a batch to every sink that has a queue, once it is safe if it was kept; waits for room, within bounds. Whether
+    /// somebody has it now.
     pub(crate) async fn send(&self, batch: &Arc<Batch>) -> bool {
+        if let Some(journal) = &self.journal
+            && let Some(position) = batch.position()
+        {
+            journal.settled(Some(position)).await;
+        }
         let mut taken = batch.position().is_some() || self.queues.is_empty();
         for queue in &self.queues {
             taken |= queue.send(batch).await;

@@ -148,6 +148,11 @@ impl Shared {
         self.output.trouble()
     }
 
+    /// Waits until all that was kept can be had by the sinks.
+    pub(crate) async fn settled(&self) {
+        self.output.settled().await;
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.venue.profile.name
     }

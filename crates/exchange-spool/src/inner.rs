@@ -11,8 +11,8 @@ use std::time::Duration;
 use exchange_core::{Batch, Position};
 
 use crate::cursor::CursorFile;
-use crate::error::{Refused, SpoolError, is_full};
-use crate::loss::{Losses, take_stock};
+use crate::error::{Refused, SpoolError};
+use crate::loss::{Losses, Stock};
 use crate::record::Header;
 use crate::segment::{HEAD, Segment, head};
 use crate::{Cause, Options};
@@ -82,21 +82,11 @@ impl Cursor {
 }
 
 impl Inner {
-    /// Writes a batch behind all others. After an error nothing of it lies there.
-    pub(crate) fn append(&mut self, options: &Options, mut header: Header, places: &str, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
-        let length = header.bytes();
-        while self.bytes.saturating_add(length) > options.max_bytes && self.drop_oldest() {}
+    /// Writes a batch behind all others; gives it with its position. After an error nothing of it lies there.
+    pub(crate) fn append(&mut self, options: &Options, (header, places): (&mut Header, &str), batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
         header.number = self.next;
-        loop {
-            match self.try_append(options, &header, places, batch.lines()) {
-                Ok(()) => break,
-                Err(SpoolError::Io { source, path, .. }) if is_full(&source) => {
-                    if !self.drop_oldest() {
-                        return Err(Box::new(Refused { batch, error: SpoolError::Full { path, source } }));
-                    }
-                }
-                Err(error) => return Err(Box::new(Refused { batch, error })),
-            }
+        if let Err(error) = self.try_append(options, header, places, batch.lines()) {
+            return Err(Box::new(Refused { batch, error }));
         }
         self.last = header.number;
         self.next = header.number + 1;
@@ -106,7 +96,7 @@ impl Inner {
     }
 
     fn try_append(&mut self, options: &Options, header: &Header, places: &str, lines: &[u8]) -> Result<(), SpoolError> {
-        let most = options.segment_bytes.min(options.max_bytes / 4);
+        let most = options.most();
         let fits = |segment: &Segment| segment.last + 1 == header.number && (segment.is_empty() || segment.bytes + header.bytes() <= most);
         let file = match &self.active {
             Some(file) if self.segments.back().is_some_and(fits) => file.clone(),
@@ -196,9 +186,7 @@ impl Inner {
         {
             self.delete(&oldest);
         }
-        if self.losses.forget(confirmed) {
-            self.save_losses();
-        }
+        self.losses.forget(confirmed);
     }
 
     /// Cursors that nobody has attached for long hold nothing any more.
@@ -216,42 +204,28 @@ impl Inner {
         });
     }
 
-    /// Deletes the oldest segment for want of room, whoever has not read it. `false` if there is none to delete.
-    fn drop_oldest(&mut self) -> bool {
+    /// The first number of the oldest segment.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.segments.front().map(|oldest| oldest.first)
+    }
+
+    /// The segment that goes first for want of room, and whether somebody has not had all of it. `None` if none may go.
+    pub(crate) fn first_to_go(&mut self) -> Option<(Segment, bool)> {
         let confirmed = self.cursors.values().map(|cursor| cursor.acknowledged).min().unwrap_or(u64::MAX);
         if self.segments.len() < 2 && self.active.is_some() {
             // What is being written to may go when everybody has had it.
             if self.segments.front().is_none_or(|newest| newest.is_empty() || newest.last > confirmed) {
-                return false;
+                return None;
             }
             self.active = None;
         }
-        let Some(oldest) = self.segments.pop_front() else { return false };
-        let unread = confirmed < oldest.last;
-        if unread {
-            self.take_stock(&oldest);
-        }
-        // Where there is no room for it, there is when the segment has gone.
-        let saved = unread && self.losses.save(&self.directory).is_ok();
-        // A reader may have it open: cut, it takes no room all the same.
-        let _ = File::options().write(true).open(&oldest.path).and_then(|file| file.set_len(0));
-        self.delete(&oldest);
-        if unread && !saved {
-            self.save_losses();
-        }
-        true
+        self.segments.front().map(|oldest| (oldest.clone(), confirmed < oldest.last))
     }
 
-    /// Keeps in mind what is about to go unread.
-    fn take_stock(&mut self, segment: &Segment) {
+    /// Keeps in mind what goes unread, and counts it.
+    pub(crate) fn lose(&mut self, stock: &Stock) {
         let cuts: Vec<u64> = self.cursors.values().flat_map(|cursor| [cursor.acknowledged, cursor.read()]).collect();
-        let pieces = match take_stock(segment, cuts.clone()) {
-            Ok(pieces) => pieces,
-            Err(error) => {
-                tracing::error!(file = %segment.path.display(), %error, "cannot say what is lost with this segment");
-                return;
-            }
-        };
+        let pieces = stock.pieces(cuts.clone());
         for (name, cursor) in &self.cursors {
             let unread = pieces.iter().filter(|piece| piece.after >= cursor.read());
             let (batches, events) = unread.fold((0, 0), |(batches, events), piece| (batches + piece.batches, events + piece.events));
@@ -264,19 +238,16 @@ impl Inner {
         self.losses.add(pieces, &cuts);
     }
 
-    fn save_losses(&self) {
-        if let Err(error) = self.losses.save(&self.directory) {
-            tracing::warn!(%error, "cannot keep what is known of lost batches; it is known until the end of this run");
-        }
+    fn delete(&mut self, segment: &Segment) {
+        segment.delete();
+        self.gone(segment);
     }
 
-    fn delete(&mut self, segment: &Segment) {
+    /// A segment's file is not there any more.
+    pub(crate) fn gone(&mut self, segment: &Segment) {
         self.bytes = self.bytes.saturating_sub(segment.bytes);
         self.unsynced_names = true;
         self.gauge();
-        if let Err(error) = fs::remove_file(&segment.path) {
-            tracing::warn!(file = %segment.path.display(), %error, "cannot delete a segment of the journal");
-        }
     }
 
     fn gauge(&self) {

@@ -26,6 +26,7 @@ mod inner;
 mod loss;
 mod reader;
 mod record;
+mod room;
 mod segment;
 mod spool;
 
@@ -53,13 +54,20 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// How large a segment gets.
+    fn most(&self) -> u64 {
+        self.segment_bytes.min(self.max_bytes / 4)
+    }
+}
+
 /// When what was appended is forced to the disk. It only matters when the machine stops: what a process wrote outlives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
     /// In the background, this long after the last time.
     Every(Duration),
-    /// Before [`Spool::append`] answers; those who append at the same time share it. Should it fail, the batch is in the
-    /// journal all the same; `collector_spool_sync_errors_total` counts it.
+    /// Before [`Spool::append`] or [`Spool::settled`] answers, and before anybody reads it; those who append at the same time
+    /// share it. Should it fail, the batch is in the journal all the same; `collector_spool_sync_errors_total` counts it.
     Always,
     /// When the system likes to, and at checkpoints.
     Never,

@@ -111,56 +111,84 @@ pub(crate) struct Piece {
     pub(crate) spans: Spans,
 }
 
-/// Goes over a segment that is about to be deleted. It is cut at the positions that readers have, so that each is told of
-/// no more than it has not read.
-pub(crate) fn take_stock(segment: &Segment, mut cuts: Vec<u64>) -> io::Result<Vec<Piece>> {
-    cuts.retain(|cut| (segment.first..segment.last).contains(cut));
-    cuts.push(segment.last);
-    cuts.sort_unstable();
-    cuts.dedup();
-    let mut records = Records::open(&segment.path, HEAD)?;
-    let mut known = Vec::new();
-    let (mut after, mut next) = (segment.previous, segment.first);
-    let mut pieces = Vec::new();
-    for last in cuts {
-        let mut piece = Piece { after, last, batches: last + 1 - next, ..Piece::default() };
-        // Headers that are damaged: their records may be of any place.
-        let mut unknown: Option<Span> = None;
-        loop {
-            let time = records.time;
-            let header = records.peek(segment.bytes)?;
-            if header.as_ref().map_or(next <= last, |header| header.number.min(last + 1) > next) {
-                let to = header.as_ref().map(|header| header.received.0).or(time).unwrap_or_default();
-                widen(&mut unknown, time, to);
-                next = header.as_ref().map_or(last + 1, |header| header.number.min(last + 1));
-            }
-            let Some(header) = header.filter(|header| header.number <= last) else { break };
-            records.pass(&header);
-            let places = records.places(&header)?;
-            if places.is_none() {
-                widen(&mut unknown, Some(header.received.0), header.received.1);
-            }
-            for place in places.unwrap_or_default() {
-                if !known.contains(&place) {
-                    known.push(place.clone());
-                }
-                piece.spans.add(place, Some(header.received.0), header.received.1);
-            }
-            piece.events += u64::from(header.events);
-            next = header.number + 1;
+/// What a segment holds, without its lines: enough to tell whoever has not read it what is lost with it.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    segment: Segment,
+    records: Vec<Entry>,
+    /// Of which places records are: few combinations, many records.
+    places: Vec<Vec<Place>>,
+}
+
+/// A record whose header is whole.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    received: (Time, Time),
+    events: u32,
+    /// Which of the combinations; `None` where that is damaged.
+    places: Option<u32>,
+}
+
+impl Stock {
+    /// Goes over a segment that nobody writes to any more.
+    pub(crate) fn take(segment: Segment) -> io::Result<Self> {
+        let mut found = Records::open(&segment.path, HEAD)?;
+        let (mut records, mut known) = (Vec::new(), BTreeMap::new());
+        while let Some(header) = found.next(segment.bytes)? {
+            let next = u32::try_from(known.len()).unwrap_or(u32::MAX);
+            let places = found.places(&header)?.map(|places| *known.entry(places).or_insert(next));
+            records.push(Entry { number: header.number, received: header.received, events: header.events, places });
         }
-        pieces.push((piece, unknown));
-        after = last;
+        let mut places: Vec<(Vec<Place>, u32)> = known.into_iter().collect();
+        places.sort_unstable_by_key(|(_, number)| *number);
+        Ok(Self { segment, records, places: places.into_iter().map(|(places, _)| places).collect() })
     }
-    let told = |(mut piece, unknown): (Piece, Option<Span>)| {
-        if let Some((from, to)) = unknown {
-            for place in &known {
-                piece.spans.add(place.clone(), from, to);
+
+    /// Whether it is of the segment that begins with this number.
+    pub(crate) fn is_of(&self, first: u64) -> bool {
+        self.segment.first == first
+    }
+
+    /// The segment, cut at the positions that readers have, so that each is told of no more than it has not read.
+    pub(crate) fn pieces(&self, mut cuts: Vec<u64>) -> Vec<Piece> {
+        let segment = &self.segment;
+        cuts.retain(|cut| (segment.first..segment.last).contains(cut));
+        cuts.push(segment.last);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut records = self.records.as_slice();
+        let (mut after, mut next, mut time) = (segment.previous, segment.first, None);
+        let mut pieces = Vec::new();
+        for last in cuts {
+            let mut piece = Piece { after, last, batches: last + 1 - next, ..Piece::default() };
+            let mut spans: Vec<Option<Span>> = vec![None; self.places.len()];
+            // Of records whose header or places are damaged: they may be of any place.
+            let mut unknown: Option<Span> = None;
+            loop {
+                let number = records.first().map_or(last + 1, |record| record.number.min(last + 1));
+                if number > next {
+                    let to = records.first().map(|record| record.received.0).or(time).unwrap_or_default();
+                    widen(&mut unknown, time, to);
+                    next = number;
+                }
+                let Some((record, rest)) = records.split_first().filter(|(record, _)| record.number <= last) else { break };
+                let (from, to) = record.received;
+                let span = record.places.and_then(|places| spans.get_mut(places as usize)).unwrap_or(&mut unknown);
+                widen(span, Some(from), to);
+                piece.events += u64::from(record.events);
+                (records, next, time) = (rest, record.number + 1, time.max(Some(to)));
             }
+            let known = self.places.iter().zip(spans).filter_map(|(places, span)| Some((places, span?)));
+            let all = unknown.into_iter().flat_map(|span| self.places.iter().map(move |places| (places, span)));
+            for (places, (from, to)) in known.chain(all) {
+                places.iter().for_each(|place| piece.spans.add(place.clone(), from, to));
+            }
+            pieces.push(piece);
+            after = last;
         }
-        piece
-    };
-    Ok(pieces.into_iter().map(told).collect())
+        pieces
+    }
 }
 
 fn widen(span: &mut Option<Span>, from: Option<Time>, to: Time) {
@@ -178,8 +206,13 @@ impl Losses {
         Self(text.lines().filter_map(read_piece).collect())
     }
 
-    pub(crate) fn save(&self, directory: &Path) -> io::Result<()> {
-        let text: String = self.0.iter().map(write_piece).collect();
+    /// The text of the file.
+    pub(crate) fn text(&self) -> String {
+        self.0.iter().map(write_piece).collect()
+    }
+
+    /// Writes the file.
+    pub(crate) fn save(directory: &Path, text: &str) -> io::Result<()> {
         replace(&directory.join("lost"), &[text.as_bytes()])
     }
 
@@ -198,11 +231,9 @@ impl Losses {
         }
     }
 
-    /// Forgets what everybody was told. Whether that is anything.
-    pub(crate) fn forget(&mut self, up_to: u64) -> bool {
-        let before = self.0.len();
+    /// Forgets what everybody was told. The file does when it is written next.
+    pub(crate) fn forget(&mut self, up_to: u64) {
         self.0.retain(|piece| piece.last > up_to);
-        self.0.len() < before
     }
 
     /// What lay behind `after`, up to `last`; `None` if it is not known of all.
@@ -286,7 +317,7 @@ mod tests {
         assert_eq!(losses.between(4, 9), Some(Piece { events: 20, ..piece(4, 9) }));
         losses.add(vec![piece(11, 12)], &[]);
         assert_eq!(losses.between(4, 12), None, "of 10 and 11 nothing is known");
-        assert!(losses.forget(9) && !losses.forget(9));
+        losses.forget(9);
         assert_eq!(losses.0, [piece(11, 12)]);
     }
 }

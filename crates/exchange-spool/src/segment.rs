@@ -4,7 +4,7 @@
 //! alone. Numbers are contiguous within a segment; between segments they may skip what was never given.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +55,13 @@ impl Segment {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.last < self.first
+    }
+
+    /// Removes the file.
+    pub(crate) fn delete(&self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(file = %self.path.display(), %error, "cannot delete a segment of the journal");
+        }
     }
 
     /// The nearest known offset at or before a number.

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use tokio::sync::watch;
 
 use crate::checkpoint::{self, sync_directory};
 use crate::cursor;
-use crate::error::{Refused, SpoolError};
+use crate::error::{Refused, SpoolError, is_full};
 use crate::inner::{Cursor, Inner};
 use crate::loss::Losses;
 use crate::record::Header;
+use crate::room::Room;
 use crate::segment::{Segment, read_head, scan};
 use crate::{Options, Sync};
 
@@ -57,16 +58,18 @@ pub struct Repaired {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) journal: u64,
-    options: Options,
+    pub(crate) options: Options,
     inner: Mutex<Inner>,
     /// The number of the last batch that was given to the world.
     pub(crate) last: watch::Sender<u64>,
     /// The number up to which everything is on the disk. Held while syncing.
-    synced: Mutex<u64>,
+    pub(crate) synced: Mutex<u64>,
     /// Bytes appended since the last checkpoint; very many when a segment was begun.
     unchecked: AtomicU64,
-    /// Ends the thread that syncs when it goes.
-    _syncing: Option<Sender<()>>,
+    /// Held by whoever makes room, before the rest.
+    pub(crate) room: Arc<Mutex<Room>>,
+    /// Asks the thread that syncs, which ends when this goes.
+    committing: Option<SyncSender<()>>,
 }
 
 impl Spool {
@@ -121,11 +124,8 @@ impl Spool {
             segments: segments.into(),
             gauge: metrics::gauge!("collector_spool_bytes", "spool" => directory.file_name().unwrap_or_default().to_string_lossy().into_owned()),
         };
-        let (syncing, interval) = match options.sync {
-            Sync::Every(interval) => (Some(channel()), interval.max(Duration::from_millis(1))),
-            Sync::Always | Sync::Never => (None, Duration::ZERO),
-        };
-        let (sender, receiver) = syncing.unzip();
+        let sync = options.sync;
+        let (committing, asked) = (sync != Sync::Never).then(|| sync_channel(1)).unzip();
         let shared = Arc::new(Shared {
             journal,
             options,
@@ -133,11 +133,18 @@ impl Spool {
             last: watch::Sender::new(there),
             synced: Mutex::new(0),
             unchecked: AtomicU64::new(0),
-            _syncing: sender,
+            room: Arc::default(),
+            committing,
         });
-        if let Some(stop) = receiver {
+        if let Some(asked) = asked {
             let shared = Arc::downgrade(&shared);
-            let work = move || while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) && sync_in_background(&shared) {};
+            let work = move || {
+                while wait(&asked, sync) != Err(RecvTimeoutError::Disconnected)
+                    && let Some(shared) = shared.upgrade()
+                {
+                    shared.commit();
+                }
+            };
             thread::Builder::new().name("journal sync".to_owned()).spawn(work).map_err(SpoolError::io("start a thread for", directory))?;
         }
         Ok(Opened { spool: Self { shared }, checkpoint, repaired })
@@ -149,28 +156,36 @@ impl Spool {
     /// # Errors
     /// The batch, and [`SpoolError::Full`] where there is no room although nothing older is left, [`SpoolError::Io`], [`SpoolError::TooLarge`].
     pub fn append(&self, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
-        let (header, places) = match Header::of(&batch) {
-            Ok(header) => header,
-            Err(error) => return Err(Box::new(Refused { batch, error })),
-        };
-        let shared = &*self.shared;
-        let mut inner = shared.lock();
-        let segments = inner.segments.back().map(|segment| segment.first);
-        let batch = inner.append(&shared.options, header, &places, batch)?;
-        let rolled = segments.is_some() && inner.segments.back().map(|segment| segment.first) != segments;
-        let last = inner.last;
-        drop(inner);
-        shared.unchecked.fetch_add(if rolled { CHECKPOINT_BYTES } else { batch.lines().len() as u64 }, Ordering::Relaxed);
-        if shared.options.sync == Sync::Always {
-            // It is in the journal, whatever becomes of the machine: to say otherwise would bring it twice.
-            shared.sync_up_to(last).unwrap_or_else(|error| tell_unsynced(&error));
+        let batch = self.shared.append(batch)?;
+        if self.shared.options.sync == Sync::Always {
+            self.shared.commit();
         }
-        // Two that append may come here in the other order.
-        shared.last.send_if_modified(|known| std::mem::replace(known, last.max(*known)) < last);
         Ok(batch)
     }
 
-    /// The position of the last batch that was ever appended; number 0 if none was.
+    /// As [`Spool::append`], but with [`Sync::Always`] for those who must not block: the disk is waited for by
+    /// [`Spool::settled`], and nobody reads the batch before. One that is never waited for is settled all the same.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    pub fn put(&self, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
+        let batch = self.shared.append(batch)?;
+        if let Some(committing) = self.shared.committing.as_ref().filter(|_| self.shared.options.sync == Sync::Always) {
+            // Where one waits to be taken, it is for this batch as well.
+            let _ = committing.try_send(());
+        }
+        Ok(batch)
+    }
+
+    /// Waits until the batches up to a position are as safe as [`Options::sync`] asks for.
+    pub async fn settled(&self, position: Position) {
+        if position.journal == self.shared.journal && *self.shared.last.borrow() < position.number {
+            // The sender lives as long as this does.
+            let _ = self.shared.last.subscribe().wait_for(|last| *last >= position.number).await;
+        }
+    }
+
+    /// The position of the last batch that was ever appended, settled or not; number 0 if none was.
     pub fn last(&self) -> Position {
         Position { journal: self.shared.journal, number: self.shared.lock().last }
     }
@@ -233,6 +248,71 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a batch, whoever must go for it. With [`Sync::Always`] it is not given to the world yet.
+    fn append(self: &Arc<Self>, batch: Batch) -> Result<Arc<Batch>, Box<Refused>> {
+        let (mut header, places) = match Header::of(&batch) {
+            Ok(parts) => parts,
+            Err(error) => return Err(Box::new(Refused { batch, error })),
+        };
+        let mut batch = batch;
+        loop {
+            let mut inner = self.lock();
+            let (oldest, newest) = (inner.oldest(), inner.segments.back().map(|segment| segment.first));
+            if inner.bytes.saturating_add(header.bytes()) > self.options.max_bytes {
+                drop(inner);
+                if self.make_room(oldest, false) {
+                    continue;
+                }
+                inner = self.lock();
+            }
+            match inner.append(&self.options, (&mut header, &places), batch) {
+                Ok(appended) => {
+                    let rolled = newest.is_some() && inner.segments.back().map(|segment| segment.first) != newest;
+                    let last = inner.last;
+                    drop(inner);
+                    self.unchecked.fetch_add(if rolled { CHECKPOINT_BYTES } else { appended.lines().len() as u64 }, Ordering::Relaxed);
+                    if rolled {
+                        self.look_ahead();
+                    }
+                    if self.options.sync != Sync::Always {
+                        self.give(last);
+                    }
+                    return Ok(appended);
+                }
+                Err(refused) => {
+                    drop(inner);
+                    let Refused { batch: again, error } = *refused;
+                    match error {
+                        SpoolError::Io { source, path, .. } if is_full(&source) => {
+                            if !self.make_room(oldest, true) {
+                                return Err(Box::new(Refused { batch: again, error: SpoolError::Full { path, source } }));
+                            }
+                            batch = again;
+                        }
+                        error => return Err(Box::new(Refused { batch: again, error })),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the batches up to a number to the world.
+    fn give(&self, number: u64) {
+        // Two that append may come here in the other order.
+        self.last.send_if_modified(|known| std::mem::replace(known, number.max(*known)) < number);
+    }
+
+    /// Forces all to the disk that was appended, and gives it to the world. Should that fail it is in the journal all the same,
+    /// whatever becomes of the machine: to say otherwise would bring it twice.
+    fn commit(&self) {
+        let last = self.lock().last;
+        if let Err(error) = self.sync_up_to(last) {
+            metrics::counter!("collector_spool_sync_errors_total").increment(1);
+            tracing::error!(%error, "what was journaled outlives this process, but not a power cut");
+        }
+        self.give(last);
+    }
+
     fn sync(&self) -> Result<(), SpoolError> {
         let last = self.lock().last;
         self.sync_up_to(last)
@@ -262,6 +342,14 @@ impl Shared {
     }
 }
 
+/// Waits until it is time to sync.
+fn wait(asked: &Receiver<()>, sync: Sync) -> Result<(), RecvTimeoutError> {
+    match sync {
+        Sync::Every(interval) => asked.recv_timeout(interval.max(Duration::from_millis(1))),
+        Sync::Always | Sync::Never => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         if self.options.sync != Sync::Never
@@ -270,20 +358,6 @@ impl Drop for Shared {
             tracing::error!(%error, "the end of the journal is not on the disk yet");
         }
     }
-}
-
-/// Whether there is still something to sync.
-fn sync_in_background(shared: &Weak<Shared>) -> bool {
-    let Some(shared) = shared.upgrade() else { return false };
-    if let Err(error) = shared.sync() {
-        tell_unsynced(&error);
-    }
-    true
-}
-
-fn tell_unsynced(error: &SpoolError) {
-    metrics::counter!("collector_spool_sync_errors_total").increment(1);
-    tracing::error!(%error, "what was journaled outlives this process, but not a power cut");
 }
 
 /// Forces a segment to the disk, if it is still there. What any handle of a file has written is synced by each of them.
