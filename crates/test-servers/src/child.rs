@@ -1,6 +1,8 @@
 //! Processes that end with the one that started them, however that one ends.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,24 +14,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A process, and a guard that kills it when the starting process is gone.
 pub(crate) struct Guarded {
     child: Child,
-    /// A shell that waits for the end of its input, which comes when nobody holds the other end of the pipe any more.
     guard: Child,
+}
+
+/// A shell that does something about `$1` when this process is gone, unless it is killed before: it waits for the end of its input,
+/// which comes when nobody holds the other end of the pipe any more.
+pub(crate) fn guard(last: &str, about: &OsStr) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("read line; {last}"), "guard"]).arg(about).process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell")
 }
 
 impl Guarded {
     pub(crate) fn start(mut command: Command) -> Self {
-        use std::os::unix::process::CommandExt as _;
         // In groups of their own: an interrupt of the keyboard is for the test, which then ends them.
         let child = command.stdin(Stdio::null()).process_group(0).spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let script = "read line; kill -KILL \"$1\" 2>/dev/null";
-        let guard = Command::new("sh")
-            .args(["-c", script, "guard", &child.id().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("a shell");
+        let guard = guard("kill -KILL \"$1\" 2>/dev/null", child.id().to_string().as_ref());
         Self { child, guard }
     }
 

@@ -1,5 +1,5 @@
 //! Real servers for tests: each on a free port of the loopback, with a data directory of its own, gone when the test is,
-//! even if the test is killed. And a [`Proxy`], a network between client and server that can be cut.
+//! even if the test is killed. And a [`Proxy`], a network between client and server that can be cut, and a [`Disk`] that can be full.
 //!
 //! ```no_run
 //! #[test]
@@ -15,6 +15,7 @@
 //! `cargo xtask test` installs what is missing. This crate is for tests alone: it panics wherever something is wrong.
 
 mod child;
+mod disk;
 mod nats;
 mod postgres;
 mod proxy;
@@ -24,6 +25,7 @@ mod redis;
 mod s3;
 mod server;
 
+pub use disk::{Disk, ReadOnly, disk, read_only};
 pub use nats::nats;
 pub use postgres::{POSTGRES_PASSWORD, postgres};
 pub use proxy::Proxy;
@@ -58,7 +60,14 @@ fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 /// # Panics
 /// In CI, where everything is installed and no test may be skipped.
 fn skipped(what: &str) {
-    let words = format!("{what} is not installed (cargo xtask test installs it)");
+    missing(&format!("{what} is not installed (cargo xtask test installs it)"));
+}
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// In CI.
+fn missing(words: &str) {
     assert!(std::env::var_os("CI").is_none(), "{words}");
     eprintln!("skipped: {words}");
 }

@@ -128,32 +128,10 @@ fn what_is_lost_is_counted_once_for_each_sink() {
     assert!(!text.contains("cause=\"damaged\"") && !text.contains("sink=\"fast\""), "{text}");
 }
 
-/// A file system in memory, which goes when this does.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    /// `None` where this user may not mount.
-    fn new(bytes: usize) -> Option<Self> {
-        use rustix::mount::{MountFlags, mount};
-        let place = tempfile::tempdir().unwrap();
-        let size = std::ffi::CString::new(format!("size={bytes}")).unwrap();
-        mount("tmpfs", place.path(), "tmpfs", MountFlags::empty(), &*size).ok()?;
-        Some(Self(place))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
-    }
-}
-
 #[test]
 fn on_a_full_disk_the_oldest_goes() {
-    let Some(disk) = Disk::new(256 * 1024) else {
-        return println!("skipped: only root may mount a small disk");
-    };
-    let place = disk.0.path().join("journal");
+    let Some(disk) = test_servers::disk(256 * 1024) else { return };
+    let place = disk.path().join("journal");
     let spool = Spool::open(&place, Options { segment_bytes: 32 * 1024, ..options() }).unwrap().spool;
     let mut reader = spool.reader("a").unwrap();
     append(&spool, 0..3000);
@@ -165,10 +143,9 @@ fn on_a_full_disk_the_oldest_goes() {
 
     // Somebody else takes the whole disk, again and again: what is left of the room goes round, and what finds none is refused.
     reader.acknowledge(spool.last()).unwrap();
-    let other = disk.0.path().join("other");
     let (mut taken, mut refused) = (Vec::new(), 0);
     for n in 3000..3300 {
-        let _full = std::fs::write(&other, vec![0; 300 * 1024]).unwrap_err();
+        disk.fill();
         match spool.append(batch(n)) {
             Ok(batch) => taken.push(which(&batch)),
             Err(error) => {
@@ -178,7 +155,7 @@ fn on_a_full_disk_the_oldest_goes() {
         }
     }
     assert!(refused > 10 && taken.len() > 10, "{refused} refused, {} taken", taken.len());
-    std::fs::remove_file(&other).unwrap();
+    disk.free();
     append(&spool, 5000..5002);
     taken.extend([5000, 5001]);
     let found = drain(&mut reader);

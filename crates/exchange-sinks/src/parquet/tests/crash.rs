@@ -90,24 +90,15 @@ fn ids(root: &Path) -> Vec<String> {
     lines(root).lines().map(of).collect()
 }
 
-/// A file system of a few hundred kilobytes, of which the tests of full disks fill all. Only root may mount one.
-#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_loses_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(directory.path()).status().is_ok_and(|status| status.success());
-    if !mounted {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
-    }
-    let ballast = directory.path().join("ballast");
-    let data = directory.path().join("data");
+    let Some(disk) = test_servers::disk(400 << 10) else { return };
+    let data = disk.path().join("data");
     let end = block_on(async {
         let mut sink = ParquetSink::open(&data, small()).unwrap();
         sink.write(&delivered(1)).await.unwrap();
         sink.flush().await.unwrap();
-        let filled = fs::write(&ballast, vec![0; 1 << 20]).unwrap_err();
-        assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+        disk.fill();
         // It may be taken, or refused with a word; in no case is it confirmed.
         let mut next = 2;
         let error = loop {
@@ -123,7 +114,7 @@ fn a_full_disk_loses_nothing() {
         assert!(error.to_string().ends_with("No space left on device"), "{error}");
         let during = lines(&data);
         assert_eq!(sorted(&during), sorted(std::str::from_utf8(delivered(1).lines()).unwrap()), "what was there is whole");
-        fs::remove_file(&ballast).unwrap();
+        disk.free();
         while sink.flush().await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -132,7 +123,5 @@ fn a_full_disk_loses_nothing() {
         next
     });
     let all: String = (1..=end).map(|number| String::from_utf8(delivered(number).lines().to_vec()).unwrap()).collect();
-    let found = lines(&data);
-    Command::new("umount").arg(directory.path()).status().unwrap();
-    assert_eq!(sorted(&found), sorted(&all));
+    assert_eq!(sorted(&lines(&data)), sorted(&all));
 }
