@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use exchange_core::{Channel, Instrument, Market, Venue};
 use exchange_runtime::{Chooser, Collector, Monitor, SinkStatus, StateDir, StateError, Summary};
-use exchange_sinks::SinkErrorKind;
+use exchange_sinks::{SinkError, SinkErrorKind};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -95,7 +95,17 @@ pub(crate) fn claim(settings: &Settings) -> anyhow::Result<Option<StateDir>> {
             tracing::warn!("{error}: bans and budgets are not shared and end with this run{named} (choose another --state)");
             Ok(None)
         }
+        Err(error @ StateError::Unusable { .. }) => Err(Usage(format!("{error} (make it writable, or choose another --state)")).into()),
         Err(error) => Err(Usage(error.to_string()).into()),
+    }
+}
+
+/// What keeps a sink from being opened, and what to do about it.
+pub(crate) fn cannot_open(error: &SinkError) -> String {
+    match error.kind() {
+        SinkErrorKind::Config => error.to_string(),
+        // Servers are not asked yet: this is about a directory.
+        _ => format!("{error} (make it writable, or choose another --sink)"),
     }
 }
 
@@ -127,7 +137,7 @@ async fn collect(settings: &Settings, mut venues: Vec<Venue>, voice: Voice, stat
         .journal(settings.spool.clone())
         .state(state);
     for sink in &settings.sinks {
-        let opened = sink.open().map_err(|error| Usage(error.to_string()))?;
+        let opened = sink.open().map_err(|error| Usage(cannot_open(&error)))?;
         builder = if sink.needs_name() { builder.lasting_sink(opened) } else { builder.sink(opened) };
     }
     if let Some(chooser) = chooser(settings) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub enum SinkErrorKind {
     /// The address names no sink, or not one that this build has. Nothing was opened.
     Config,
-    /// May pass by itself (a full disk, a broken connection): the same batch may be written again.
+    /// May pass (a full disk, one that became read-only, a broken connection): the same batch may be written again.
     Retryable,
     /// Will not pass by itself (no permission): the sink is of no use any more.
     Permanent,
@@ -75,14 +75,9 @@ fn kind_of(kind: io::ErrorKind) -> SinkErrorKind {
     use io::ErrorKind as E;
     match kind {
         E::BrokenPipe => SinkErrorKind::Closed,
-        E::PermissionDenied
-        | E::ReadOnlyFilesystem
-        | E::NotFound
-        | E::NotADirectory
-        | E::IsADirectory
-        | E::InvalidInput
-        | E::InvalidFilename
-        | E::Unsupported => SinkErrorKind::Permanent,
+        E::PermissionDenied | E::NotFound | E::NotADirectory | E::IsADirectory | E::InvalidInput | E::InvalidFilename | E::Unsupported => {
+            SinkErrorKind::Permanent
+        }
         _ => SinkErrorKind::Retryable,
     }
 }
@@ -95,6 +90,8 @@ mod tests {
     fn a_full_disk_may_be_tried_again_and_a_missing_permission_not() {
         let full = SinkError::io("cannot write `x`", io::ErrorKind::StorageFull.into());
         assert!(full.is_retryable());
+        // Linux makes a disk read-only that fails; whoever looks after the machine makes it writable again.
+        assert!(SinkError::io("", io::ErrorKind::ReadOnlyFilesystem.into()).is_retryable());
         assert_eq!(SinkError::io("", io::ErrorKind::PermissionDenied.into()).kind(), SinkErrorKind::Permanent);
         assert_eq!(SinkError::io("", io::ErrorKind::BrokenPipe.into()).kind(), SinkErrorKind::Closed);
         assert!(full.source().is_some());
