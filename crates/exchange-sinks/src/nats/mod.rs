@@ -103,7 +103,7 @@ impl Server for Nats {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), SinkError> {
-        let Some(link) = &self.link else { return Err(self.lost()) };
+        let Some(link) = &mut self.link else { return Err(self.lost()) };
         let event = message.event();
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, event.id.to_string());
@@ -111,7 +111,14 @@ impl Server for Nats {
         headers.insert("schema", SCHEMA_TEXT);
         let reply = format!("{}.{}", link.inbox, message.number);
         let payload = Bytes::copy_from_slice(message.line());
-        match link.client.publish_with_reply_and_headers(subject(&self.options.prefix, event), reply, headers, payload).await {
+        let known = link.lost;
+        let sent = tokio::select! {
+            biased;
+            sent = link.client.publish_with_reply_and_headers(subject(&self.options.prefix, event), reply, headers, payload) => Some(sent),
+            // The client has no more room, and makes none while no server is there.
+            _ = link.weather.wait_for(|weather| weather.lost != known) => None,
+        };
+        match sent.ok_or_else(|| self.lost())? {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == PublishErrorKind::Send => {
                 self.link = None;

@@ -145,6 +145,37 @@ fn a_server_that_falls_silent_is_left() {
     });
 }
 
+/// More is to be sent than the client has room for, and then the connection is lost: that is said, and not only when the server is back.
+#[test]
+fn a_lost_connection_is_noticed_by_who_waits_for_room() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
+    let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "X", None));
+    let large = |number: i64| {
+        let body = Body::DecodeError(Box::new(exchange_core::event::DecodeFailure { reason: number.to_string(), excerpt: "x".repeat(1100) }));
+        let mut event = Event::new(instrument.clone(), Time::from_micros(number), None, body);
+        event.id = exchange_core::canonical::id(&event);
+        event
+    };
+    block_on(async {
+        let mut sink = queue(proxy.port());
+        insist(&mut sink, [batch(0..10)]).await;
+        proxy.stall();
+        let mut taken = 0;
+        while let Ok(accepted) = tokio::time::timeout(Duration::from_secs(1), sink.write(&Arc::new(Batch::new((taken..taken + 50).map(large).collect())))).await
+        {
+            accepted.unwrap();
+            taken += 50;
+        }
+        proxy.refuse();
+        let error = tokio::time::timeout(Duration::from_secs(5), sink.flush()).await.expect("an answer").unwrap_err();
+        assert!(error.is_retryable() && error.to_string().ends_with("the connection was lost"), "{error}");
+        proxy.heal();
+        insist(&mut sink, []).await;
+        assert_eq!(ids(&server, "events").await.len(), 10 + usize::try_from(taken).unwrap());
+    });
+}
+
 #[test]
 fn two_collectors_make_one_stream() {
     let Some(server) = test_servers::nats() else { return };
