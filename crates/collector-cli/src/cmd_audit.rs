@@ -188,7 +188,26 @@ impl Audit {
                 }
             }
         }
+        audit.spread_losses();
         audit
+    }
+
+    /// How many events a sink's journal lost is known better than of which channel they were: what the row that was told of them does not
+    /// lack is another's, before anything is said to wait.
+    fn spread_losses(&mut self) {
+        for at in 0..self.sinks.len() {
+            let mut excess = 0;
+            for share in self.rows.values_mut().filter_map(|totals| totals.shares.get_mut(at)) {
+                let most = share.kept.saturating_sub(share.written);
+                excess += share.lost.saturating_sub(most);
+                share.lost = share.lost.min(most);
+            }
+            for share in self.rows.values_mut().filter_map(|totals| totals.shares.get_mut(at)) {
+                let more = share.waiting().min(excess);
+                share.lost += more;
+                excess -= more;
+            }
+        }
     }
 
     /// The line that a row belongs to, if it is shown.
@@ -233,7 +252,7 @@ impl Audit {
             // A record that was passed over is a state that did not change.
             let counts = [e.received, e.decoded, e.not_asked, e.unchanged + e.passed_over, e.duplicate, e.passed];
             line.extend(counts.map(|count| count.to_string()));
-            line.extend(totals.shares.iter().flat_map(|share| [share.written, share.waiting(), share.dropped].map(|count| count.to_string())));
+            line.extend(totals.shares.iter().flat_map(|share| [share.written, share.waiting(), share.dropped + share.lost].map(|count| count.to_string())));
             line.extend([totals.gaps().to_string(), e.refilled.to_string()]);
             line.push(totals.complete().map_or_else(|| "-".to_owned(), |part| format!("{}.{:02} %", part / 100, part % 100)));
             lines.push(line);
@@ -352,6 +371,21 @@ mod tests {
         assert_eq!(read("2026-01-04", 23).as_deref(), Some("2026-01-04T23"));
         assert_eq!(read("24h", 0).as_deref(), Some("2026-01-04T13"));
         assert_eq!(read("yesterday", 0), None);
+    }
+
+    #[test]
+    fn what_the_journal_lost_does_not_wait() {
+        let share = |kept, written, lost| Share { kept, written, lost, ..Share::default() };
+        let group = |channel| Group { hour: Hour::default(), venue: String::new(), channel, instrument: None };
+        let audit = |shares: [Share; 3]| {
+            let rows = ["book", "quote", "trade"].into_iter().map(group).zip(shares.map(|share| Totals { shares: vec![share], ..Totals::default() }));
+            let (differences, problems, notes) = (Vec::new(), Vec::new(), Vec::new());
+            let mut audit = Audit { name: String::new(), running: false, sinks: vec!["redis:".into()], rows: rows.collect(), differences, problems, notes };
+            audit.spread_losses();
+            audit.rows.into_values().map(|totals| (totals.shares[0].waiting(), totals.shares[0].lost)).collect::<Vec<_>>()
+        };
+        assert_eq!(audit([share(50, 10, 20), share(20, 15, 20), share(10, 10, 5)]), [(0, 40), (0, 5), (0, 0)], "all that is not written is lost");
+        assert_eq!(audit([share(50, 10, 20), share(20, 15, 5), share(10, 10, 0)]), [(20, 20), (0, 5), (0, 0)], "the rest waits");
     }
 
     #[test]
