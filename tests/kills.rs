@@ -8,15 +8,14 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Events, Line, Place, Running, STREAMED, Sim, Stdout, market, metric};
-use test_servers::{POSTGRES_PASSWORD, Python, Server};
+use support::{Events, Gaps, Line, MOMENT, Place, Running, STREAMED, Sim, Stdout, channel_of, in_parquet, in_postgres, market, metric, place_of, tailed};
+use test_servers::{POSTGRES_PASSWORD, Server};
 use venue_sim::Config;
 
 /// So many times, where the environment does not say.
@@ -25,8 +24,6 @@ const KILLS: u64 = 20;
 const REFILLED: Duration = Duration::from_secs(150);
 /// Of twice as many, the venues would not remember the first trades any more when they are asked for them.
 const EVENTS: u64 = 55_000;
-/// What is served happened a moment before it arrived, and what arrives later may have been served before.
-const MOMENT: i64 = 1_000_000;
 
 /// Lines in files, which may be there twice: what they say is judged.
 const LINES: &str = "file:out";
@@ -66,67 +63,9 @@ fn exact() -> Vec<Exact> {
     {
         let address = format!("nats://{}/ticks", server.address());
         let asked = address.clone();
-        all.push(Exact { address: format!("{address}?duplicate_window=10m"), ids: Box::new(move |place| in_nats(place, &asked)), _server: Some(server) });
+        all.push(Exact { address: format!("{address}?duplicate_window=10m"), ids: Box::new(move |place| tailed(place, &asked).ids()), _server: Some(server) });
     }
     all
-}
-
-fn in_parquet(python: &Python, data: &Path) -> Vec<String> {
-    const SCRIPT: &str = "import duckdb, glob, sys
-for kind in glob.glob(sys.argv[1] + '/type=*'):
-    for row in duckdb.sql(f\"select id from '{kind}/**/*.parquet'\").fetchall():
-        print(row[0])";
-    let output = python.command().args(["-c", SCRIPT]).arg(data).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
-}
-
-fn in_postgres(address: &str) -> Vec<String> {
-    let ids = async {
-        let (client, connection) = tokio_postgres::connect(address, tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let rejected: i64 = client.query_one("SELECT count(*) FROM collector.rejected", &[]).await.unwrap().get(0);
-        assert_eq!(rejected, 0);
-        let mut ids = Vec::new();
-        for kind in KINDS {
-            let rows = client.query(&format!("SELECT replace(id::text, '-', '') FROM collector.{kind}"), &[]).await.unwrap();
-            ids.extend(rows.iter().map(|row| row.get::<_, String>(0)));
-        }
-        ids
-    };
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ids)
-}
-
-/// The types of events, which are the tables' names.
-const KINDS: [&str; 14] = [
-    "ticker",
-    "quote",
-    "mark",
-    "funding",
-    "funding_settled",
-    "open_interest",
-    "trade",
-    "liquidation",
-    "book",
-    "candle",
-    "instrument",
-    "gap",
-    "refill",
-    "decode_error",
-];
-
-fn in_nats(place: &Place, address: &str) -> Vec<String> {
-    let tail = place.run(&format!("tail {address} --no-follow")).ok();
-    // Nothing was left out: it is the stream itself that has each once.
-    assert!(tail.stderr.contains(", 0 repetitions left out"), "{}", tail.stderr);
-    Events::parse(&tail.stdout).lines().map(|line| line.id().to_owned()).collect()
-}
-
-/// Whose events they are: venue, market and name.
-type Place3 = [String; 3];
-
-fn place_of(event: &Value) -> Place3 {
-    ["venue", "market", "venue_symbol"].map(|key| event[key].as_str().unwrap().to_owned())
 }
 
 fn collecting(place: &Place, options: &[String], sinks: &[&str], name: &str) -> Command {
@@ -134,49 +73,6 @@ fn collecting(place: &Place, options: &[String], sinks: &[&str], name: &str) -> 
     command.args(["--channels", STREAMED, "--name", name, "--state", &format!("state-{name}")]);
     command.args(sinks.iter().flat_map(|sink| ["--sink", sink])).args(options);
     command
-}
-
-/// From when to when something of a channel was missed, by whose it is; `*` is everybody of the market.
-#[derive(Default)]
-struct Gaps(HashMap<(Place3, String), Vec<(i64, i64)>>);
-
-impl Gaps {
-    /// A gap is over with the first of its channel that came live afterwards.
-    fn of(seen: &Events) -> Self {
-        let mut came: HashMap<(Place3, String), Vec<i64>> = HashMap::new();
-        let mut told = Vec::new();
-        for line in seen.lines() {
-            let event = line.json();
-            if event["type"] == "gap" {
-                told.push(event);
-            } else if event["origin"].is_null() && event["type"] != "refill" {
-                let kind = if event["type"] == "candle" { format!("candle:{}", event["interval"].as_str().unwrap()) } else { line.kind().to_owned() };
-                came.entry((place_of(&event), kind)).or_default().push(line.received());
-            }
-        }
-        for times in came.values_mut() {
-            times.sort_unstable();
-        }
-        let mut gaps = Self::default();
-        for gap in told {
-            let at = gap["t"].as_i64().unwrap();
-            let channel = gap["channel"].as_str().unwrap().to_owned();
-            let from = gap["from"].as_str().filter(|_| gap["reason"] != "sequence").map_or(at, |from| from.parse().unwrap());
-            let place = place_of(&gap);
-            let resumed = came.get(&(place.clone(), channel.clone())).and_then(|times| times.iter().copied().find(|time| *time > at));
-            let to = if place[2] == "*" { None } else { resumed };
-            gaps.0.entry((place, channel)).or_default().push((from, to.unwrap_or(i64::MAX)));
-        }
-        gaps
-    }
-
-    fn hold(&self, place: &Place3, channel: &str, at: i64) -> bool {
-        let inside = |place: Place3| {
-            self.0.get(&(place, channel.to_owned())).is_some_and(|spans| spans.iter().any(|(from, to)| from - MOMENT <= at && at <= to.saturating_add(MOMENT)))
-        };
-        let all = [place[0].clone(), place[1].clone(), "*".to_owned()];
-        inside(place.clone()) || inside(all)
-    }
 }
 
 /// Gaps of trades that no refill has answered.
@@ -265,8 +161,7 @@ fn killed_again_and_again_it_has_everything_in_the_end() {
         if event["closed"] == true && closed.contains(&candle(&event)) {
             continue;
         }
-        let channel = if line.kind() == "candle" { format!("candle:{}", event["interval"].as_str().unwrap()) } else { line.kind().to_owned() };
-        assert!(gaps.hold(&place_of(&event), &channel, line.received()), "in no gap: {line:?}");
+        assert!(gaps.hold(&place_of(&event), &channel_of(&event), line.received()), "in no gap: {line:?}");
         *missing.entry(line.kind()).or_default() += 1;
     }
     eprintln!("{kills} kills, {known} events seen, missing inside gaps: {missing:?}");

@@ -49,6 +49,11 @@ impl Events {
         })
     }
 
+    /// The ids of all of them, as often as they are there.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.lines().map(|line| line.id().to_owned()).collect()
+    }
+
     /// Those of these types.
     pub(crate) fn of<'a>(&'a self, types: &'a [&str]) -> impl Iterator<Item = Line<'a>> {
         self.lines().filter(|line| types.contains(&line.kind()))

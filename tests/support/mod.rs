@@ -7,8 +7,11 @@
 
 mod events;
 mod fixtures;
+mod gaps;
+mod load;
 mod played;
 mod process;
+mod stored;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,8 +24,11 @@ use venue_sim::{Config, Handle, Summary};
 
 pub(crate) use self::events::{Events, Line, assert_decoded, assert_same, text, whole_lines};
 pub(crate) use self::fixtures::{captures, lines, venues};
+pub(crate) use self::gaps::{Gaps, MOMENT, channel_of, missing_in_gaps, place_of};
+pub(crate) use self::load::{FILES, RATE, WRITTEN, goes_on, loaded, served};
 pub(crate) use self::played::{Played, TYPES};
 pub(crate) use self::process::{Finished, Running, Stdout};
+pub(crate) use self::stored::{in_parquet, in_postgres, in_redis, tailed};
 
 /// Longer than anything here takes; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,7 +157,7 @@ impl Sim {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 

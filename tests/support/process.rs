@@ -100,6 +100,13 @@ impl Running {
         text
     }
 
+    /// A metric of the sinks whose names begin so, in whole numbers.
+    pub(crate) fn of_sink(&self, name: &str, sink: &str) -> u64 {
+        let (text, label) = (self.metrics(), format!("sink=\"{sink}"));
+        let own: Vec<&str> = text.lines().filter(|line| line.contains(&label)).collect();
+        metric(&own.join("\n"), name, &[])
+    }
+
     /// Waits until so many events went out.
     pub(crate) fn wait_for_events(&self, count: u64) {
         eventually("events", || (metric(&self.metrics(), "collector_events_total", &[]) >= count).then_some(()));
