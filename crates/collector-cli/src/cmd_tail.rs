@@ -1,13 +1,13 @@
 //! `collector tail`: what sinks hold, to standard output, as it comes: of several (two collectors that run side by side),
 //! each event once.
 
-use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use exchange_core::ledger::Hour;
+use exchange_core::pipeline::Seen;
 use exchange_core::profile::duration;
 use exchange_core::{Batch, EventId, Time};
 use exchange_sinks::{Reading, Since, SinkErrorKind, SinkUri, Source, SourceUri};
@@ -21,8 +21,8 @@ use crate::settings::Settings;
 
 /// Batches that wait to be merged.
 const QUEUE: usize = 16;
-/// After trouble that may pass.
-const PAUSE: Duration = Duration::from_secs(1);
+/// After trouble that may pass, the first time and at most: each time that it has not passed, twice as long as before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(16));
 
 /// Prints events until the sources end, a signal comes, or nobody reads any more.
 pub(crate) fn run(args: &TailArgs, settings: &Settings, now: Time) -> anyhow::Result<ExitCode> {
@@ -108,17 +108,20 @@ async fn tail(sources: Vec<Box<dyn Source>>, window: usize) -> anyhow::Result<Ex
 /// Reads a source to its end. Whether all of it could be read.
 async fn read(mut source: Box<dyn Source>, batches: mpsc::Sender<Batch>) -> bool {
     let mut complete = true;
+    let mut pause = PAUSES.0;
     loop {
         match source.next().await {
             Ok(None) => return complete,
             Ok(Some(batch)) => {
+                pause = PAUSES.0;
                 if batches.send(batch).await.is_err() {
                     return complete;
                 }
             }
             Err(error) if error.is_retryable() => {
                 tracing::warn!(source = source.name(), %error, "cannot read, trying again");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = PAUSES.1.min(pause * 2);
             }
             Err(error) => {
                 tracing::error!(source = source.name(), %error, "not everything can be read");
@@ -128,54 +131,28 @@ async fn read(mut source: Box<dyn Source>, batches: mpsc::Sender<Batch>) -> bool
     }
 }
 
-/// Tells what was seen before, among so many of the last ids at least (and twice as many at most).
+/// Tells what was seen before, and counts.
 struct Merge {
-    window: usize,
-    current: HashSet<EventId>,
-    previous: HashSet<EventId>,
+    seen: Seen,
     new: u64,
     repetitions: u64,
 }
 
 impl Merge {
     fn new(window: usize) -> Self {
-        Self { window, current: HashSet::new(), previous: HashSet::new(), new: 0, repetitions: 0 }
+        Self { seen: Seen::new(window), new: 0, repetitions: 0 }
     }
 
     fn is_new(&mut self, id: EventId) -> bool {
-        if self.previous.contains(&id) || !self.current.insert(id) {
-            self.repetitions += 1;
-            return false;
-        }
-        if self.current.len() >= self.window {
-            std::mem::swap(&mut self.current, &mut self.previous);
-            self.current.clear();
-        }
-        self.new += 1;
-        true
+        let new = self.seen.insert(id);
+        *(if new { &mut self.new } else { &mut self.repetitions }) += 1;
+        new
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn id(number: u64) -> EventId {
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&number.to_le_bytes());
-        EventId(id)
-    }
-
-    #[test]
-    fn the_window_holds_what_it_says() {
-        let mut merge = Merge::new(100);
-        for number in 0..1000 {
-            assert!(merge.is_new(id(number)));
-            assert!(number < 99 || !merge.is_new(id(number - 99)), "a hundred are remembered");
-            assert!(merge.current.len() + merge.previous.len() <= 200);
-        }
-        assert!(merge.is_new(id(0)), "what was long ago is forgotten");
-    }
 
     #[test]
     fn times_are_named_or_so_long_ago() {

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use self::saved::Heard;
 pub use self::saved::Unreadable;
-use self::seen::Seen;
+pub use self::seen::Seen;
 use crate::event::{Body, CHANNELS, Channel, Event};
 use crate::fold::Latest;
 use crate::instrument::{Instrument, Market};

@@ -1,20 +1,27 @@
-//! A bounded window of the ids that went out.
+//! A bounded window of ids.
 
 use hashbrown::HashSet;
 
 use crate::event::EventId;
 
-/// How many ids are remembered at least (and twice as many at most): as many as a table of 65,536 places takes. A few more would take
-/// twice the memory.
-pub(super) const WINDOW: usize = 7 << 13;
+/// How many ids a pipeline remembers at least: as many as a table of 65,536 places takes. A few more would take twice the memory.
+const WINDOW: usize = 7 << 13;
 /// The bytes of an id.
 const BYTES: usize = 16;
 
-/// The window.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
+/// The ids that were seen last: a given number of them at least, and twice as many at most.
+#[derive(Debug)]
+pub struct Seen {
+    window: usize,
     current: HashSet<EventId, IdHasher>,
     previous: HashSet<EventId, IdHasher>,
+}
+
+impl Default for Seen {
+    /// The window of a pipeline.
+    fn default() -> Self {
+        Self::new(WINDOW)
+    }
 }
 
 /// An id is a hash already.
@@ -42,13 +49,18 @@ impl std::hash::Hasher for IdHasher {
 }
 
 impl Seen {
+    /// A window of so many ids.
+    pub fn new(window: usize) -> Self {
+        Self { window, current: HashSet::default(), previous: HashSet::default() }
+    }
+
     /// Whether the id is new.
     #[inline]
-    pub(super) fn insert(&mut self, id: EventId) -> bool {
+    pub fn insert(&mut self, id: EventId) -> bool {
         if self.previous.contains(&id) || !self.current.insert(id) {
             return false;
         }
-        if self.current.len() >= WINDOW {
+        if self.current.len() >= self.window {
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.clear();
         }
@@ -74,7 +86,7 @@ impl Seen {
         }
     }
 
-    /// Reads what [`Seen::write`] wrote of so many ids; `None` where the bytes are not those of so many.
+    /// Reads what [`Seen::write`] wrote of so many ids of a pipeline's window; `None` where the bytes are not those of so many.
     pub(super) fn read(bytes: &[u8], (older, newer): (usize, usize)) -> Option<Self> {
         let (ids, rest) = bytes.as_chunks::<BYTES>();
         if !rest.is_empty() || older.checked_add(newer)? != ids.len() || older.max(newer) > WINDOW {
@@ -82,7 +94,7 @@ impl Seen {
         }
         let (older, newer) = ids.split_at_checked(older)?;
         let all = |ids: &[[u8; BYTES]]| ids.iter().copied().map(EventId).collect();
-        Some(Self { current: all(newer), previous: all(older) })
+        Some(Self { window: WINDOW, current: all(newer), previous: all(older) })
     }
 }
 
@@ -97,13 +109,18 @@ mod tests {
     }
 
     #[test]
-    fn the_window_of_ids_is_bounded() {
-        let mut seen = Seen::default();
-        for n in 0..3 * WINDOW as u64 {
-            assert!(seen.insert(id(n)));
-            assert!(!seen.insert(id(n)));
+    fn the_window_of_ids_is_bounded_and_holds_what_it_says() {
+        for window in [1, 100, WINDOW] {
+            let mut seen = Seen::new(window);
+            let last = window as u64 - 1;
+            for n in 0..4 * window as u64 {
+                assert!(seen.insert(id(n)));
+                assert!(!seen.insert(id(n)));
+                assert!(n < last || !seen.insert(id(n - last)), "the last {window} are remembered");
+                assert!(seen.current.len() + seen.previous.len() <= 2 * window);
+            }
+            assert!(seen.insert(id(0)), "what was long ago is forgotten");
         }
-        assert!(seen.current.len() + seen.previous.len() <= 2 * WINDOW);
     }
 
     #[test]
