@@ -7,6 +7,7 @@ use exchange_core::event::{Ident, Trade};
 use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Time, canonical};
 
 use crate::sink::Sink;
+use crate::source::Source;
 
 /// Runs a future to its end.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -27,6 +28,33 @@ fn trades(ids: Range<u64>) -> Batch {
         event
     };
     Batch::new(ids.map(sealed).collect())
+}
+
+/// What a source gives to its end, and the errors on the way.
+pub(crate) fn read(source: Box<dyn Source>) -> (String, Vec<String>) {
+    block_on(read_on(source))
+}
+
+/// The same, of a source that was read before.
+pub(crate) async fn read_on(mut source: Box<dyn Source>) -> (String, Vec<String>) {
+    let (mut lines, mut errors) = (String::new(), Vec::new());
+    loop {
+        match source.next().await {
+            Ok(None) => return (lines, errors),
+            Ok(Some(batch)) => lines += std::str::from_utf8(batch.lines()).expect("lines are text"),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+}
+
+/// Reads a source until it has given so many lines.
+pub(crate) async fn read_lines(source: &mut Box<dyn Source>, count: usize) -> String {
+    let mut lines = String::new();
+    while lines.lines().count() < count {
+        let batch = source.next().await.expect("read").expect("more");
+        lines += std::str::from_utf8(batch.lines()).expect("lines are text");
+    }
+    lines
 }
 
 /// Writes batches and flushes, again and again while the errors are of the passing kind, as a delivery does.

@@ -2,7 +2,7 @@
 //! names.
 
 mod files;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "redis"))]
 pub(crate) mod messages;
 
 use std::fmt;
@@ -77,6 +77,8 @@ const SCHEMES: &[Scheme] = &[
     Scheme { names: &["nats"], shape: "nats://HOST/STREAM", read: crate::nats::origin },
     #[cfg(feature = "kafka")]
     Scheme { names: &["kafka"], shape: "kafka://HOST/TOPIC", read: crate::kafka::origin },
+    #[cfg(feature = "redis")]
+    Scheme { names: &["redis", "rediss"], shape: "redis://HOST", read: crate::redis::origin },
 ];
 
 /// A source's address, checked but not opened. It may hold a password, and shows none.
@@ -87,7 +89,7 @@ pub struct SourceUri {
 }
 
 impl SourceUri {
-    /// Reads an address: `file:DIR`, `file:FILE` or `stdin:`.
+    /// Reads an address, such as `file:DIR`, `file:FILE` or `stdin:`.
     ///
     /// # Errors
     /// [`SinkErrorKind::Config`]: what there is instead.

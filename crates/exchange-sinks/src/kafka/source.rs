@@ -74,7 +74,8 @@ impl KafkaSource {
         }
         while !self.ended && !self.messages.is_full() {
             let Some(consumer) = &self.consumer else {
-                self.connect().await?;
+                // What is wrong with the address or its password will be wrong later.
+                self.connect().await.inspect_err(|error| self.ended = !error.is_retryable())?;
                 continue;
             };
             // What has come is handed on before anything is waited for.

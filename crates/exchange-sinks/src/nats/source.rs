@@ -15,11 +15,8 @@ use super::{Options, jetstream, retryable};
 use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
 use crate::sink::SinkFuture;
-use crate::source::messages::Messages;
+use crate::source::messages::{Messages, SKEW_MICROS};
 use crate::source::{Origin, Reading, Since, Source};
-
-/// So far a collector's clock may be ahead of the server's: of what the server stored before, nothing was received later.
-const SKEW_MICROS: i64 = 60_000_000;
 
 /// Reads `nats://HOST/STREAM`.
 pub(crate) fn origin(address: Address) -> Result<Arc<dyn Origin>, SinkError> {
@@ -83,7 +80,8 @@ impl NatsSource {
         }
         while !self.ended && !self.messages.is_full() {
             let Some(link) = &mut self.link else {
-                self.link = self.connect().await?;
+                // Who is not let in will not be let in later.
+                self.link = self.connect().await.inspect_err(|error| self.ended = !error.is_retryable())?;
                 self.ended = self.link.is_none();
                 continue;
             };

@@ -13,6 +13,7 @@
 //! Redis Cluster is not served: a transaction is of one server.
 
 mod latest;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use redis::{
 };
 
 use self::latest::Latest;
+pub(crate) use self::source::origin;
 use crate::address::Address;
 use crate::buffered::{Buffered, Store, refused, within};
 use crate::error::{SinkError, SinkErrorKind};
@@ -49,37 +51,8 @@ const WORDS: usize = 300;
 const PREFIX: &str = "collector";
 
 /// Reads `redis://HOST`, `rediss://USER:PASSWORD@HOST:PORT/DATABASE`.
-pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
-    let place = Place::of(&mut address)?;
-    let host = place.only_host(&address)?;
-    let (name, port) = (host.name.clone(), host.port.unwrap_or(6379));
-    let database = match place.path.as_deref() {
-        None => 0,
-        Some(path) => path.parse().map_err(|_| address.wrong("a database of Redis is a number (such as `redis://localhost/0`)"))?,
-    };
-    let length = address.take_number("maxlen", 0..=u64::MAX)?.unwrap_or(LENGTH);
-    let prefix = address.take_text("prefix")?.unwrap_or_else(|| PREFIX.to_owned());
-    let on = |text: &str| match text {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    };
-    let latest = address.take("latest", "choice (`on`, `off`)", on)?.unwrap_or(true);
-    let patience = address.take_duration("timeout", Duration::from_secs(1))?.unwrap_or(PATIENCE);
-    let authorities = address.take_text("ca_file")?.map(PathBuf::from);
-    let encrypted = address.scheme() == "rediss";
-    let authorities = match authorities {
-        Some(_) if !encrypted => return Err(address.wrong("`ca_file` is for `rediss:`")),
-        Some(path) => Some(std::fs::read(&path).map_err(|error| {
-            let what = format!("cannot read the certificates in `{}`", path.display());
-            address.wrong(&SinkError::io(&what, error).to_string())
-        })?),
-        None => None,
-    };
-    let shown = address.shown();
-    address.end()?;
-    let server = if encrypted { ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None } } else { ConnectionAddr::Tcp(name, port) };
-    Ok(Arc::new(Server { place, address: server, authorities, database, length, prefix, latest, patience, shown }))
+pub(crate) fn target(address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    Ok(Arc::new(Server::read(address)?))
 }
 
 /// A server and what is ours there.
@@ -106,6 +79,39 @@ impl Target for Server {
 }
 
 impl Server {
+    fn read(mut address: Address) -> Result<Self, SinkError> {
+        let place = Place::of(&mut address)?;
+        let host = place.only_host(&address)?;
+        let (name, port) = (host.name.clone(), host.port.unwrap_or(6379));
+        let database = match place.path.as_deref() {
+            None => 0,
+            Some(path) => path.parse().map_err(|_| address.wrong("a database of Redis is a number (such as `redis://localhost/0`)"))?,
+        };
+        let length = address.take_number("maxlen", 0..=u64::MAX)?.unwrap_or(LENGTH);
+        let prefix = address.take_text("prefix")?.unwrap_or_else(|| PREFIX.to_owned());
+        let on = |text: &str| match text {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        };
+        let latest = address.take("latest", "choice (`on`, `off`)", on)?.unwrap_or(true);
+        let patience = address.take_duration("timeout", Duration::from_secs(1))?.unwrap_or(PATIENCE);
+        let authorities = address.take_text("ca_file")?.map(PathBuf::from);
+        let encrypted = address.scheme() == "rediss";
+        let authorities = match authorities {
+            Some(_) if !encrypted => return Err(address.wrong("`ca_file` is for `rediss:`")),
+            Some(path) => Some(std::fs::read(&path).map_err(|error| {
+                let what = format!("cannot read the certificates in `{}`", path.display());
+                address.wrong(&SinkError::io(&what, error).to_string())
+            })?),
+            None => None,
+        };
+        let shown = address.shown();
+        address.end()?;
+        let server = if encrypted { ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None } } else { ConnectionAddr::Tcp(name, port) };
+        Ok(Self { place, address: server, authorities, database, length, prefix, latest, patience, shown })
+    }
+
     /// A client with the password of now.
     fn client(&self) -> Result<Client, SinkError> {
         let mut who = RedisConnectionInfo::default().set_db(self.database);

@@ -12,6 +12,7 @@ use crate::contract::{self, at, batch, block_on};
 use crate::error::SinkErrorKind;
 use crate::registry::SinkUri;
 use crate::sink::Sink;
+use crate::source::{Reading, Since, SourceUri};
 
 fn address(port: u16, more: &str) -> String {
     format!("redis://127.0.0.1:{port}{more}")
@@ -238,6 +239,9 @@ fn a_server_is_trusted_only_with_its_certificate_and_name() {
         sink.write(&at(1)).await.unwrap();
         sink.close().await.unwrap();
         contract::same_ids(&ids(&server).await, 0..10);
+        let source = SourceUri::parse(&format!("rediss://localhost:{port}{trusting}")).unwrap();
+        let mut source = source.open(Reading { from: Since::Start, follow: false }).unwrap();
+        assert_eq!(contract::read_lines(&mut source, 10).await.as_bytes(), at(1).lines());
         let (kind, words) = said(&format!("rediss://localhost:{port}")).await;
         assert!(kind == SinkErrorKind::Permanent && words.contains("UnknownIssuer"), "{kind:?} {words}");
         let (kind, words) = said(&format!("rediss://127.0.0.1:{port}{trusting}")).await;

@@ -5,7 +5,12 @@ use exchange_core::{Batch, Event, Interner};
 use crate::source::Since;
 
 /// Events that are handed on together.
+#[cfg(any(feature = "kafka", feature = "nats"))]
 const BATCH: usize = 1024;
+
+/// So far a collector's clock may be ahead of a server's: of what the server stored before, nothing was received later.
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub(crate) const SKEW_MICROS: i64 = 60_000_000;
 
 /// The events of messages that were read and not handed on yet.
 #[derive(Debug)]
@@ -31,6 +36,7 @@ impl Messages {
     }
 
     /// Whether it is time to hand on what there is.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
     pub(crate) fn is_full(&self) -> bool {
         self.events.len() >= BATCH
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use exchange_core::Time;
 
 use super::*;
-use crate::contract::{batch, block_on};
+use crate::contract::{batch, block_on, read, read_lines};
 use crate::file::{FileOptions, FileSink};
 use crate::sink::Sink as _;
 use crate::source::SourceUri;
@@ -15,29 +15,6 @@ fn open(path: &Path, from: Since, follow: bool) -> Box<dyn Source> {
 
 fn text(ids: Range<u64>) -> String {
     String::from_utf8(batch(ids).lines().to_vec()).unwrap()
-}
-
-/// What a source gives to its end, and the errors on the way.
-fn read(mut source: Box<dyn Source>) -> (String, Vec<String>) {
-    block_on(async {
-        let (mut lines, mut errors) = (String::new(), Vec::new());
-        loop {
-            match source.next().await {
-                Ok(None) => return (lines, errors),
-                Ok(Some(batch)) => lines += std::str::from_utf8(batch.lines()).unwrap(),
-                Err(error) => errors.push(error.to_string()),
-            }
-        }
-    })
-}
-
-/// Reads until it has so many lines.
-async fn read_lines(source: &mut Box<dyn Source>, count: usize) -> String {
-    let mut lines = String::new();
-    while lines.lines().count() < count {
-        lines += std::str::from_utf8(source.next().await.unwrap().expect("more").lines()).unwrap();
-    }
-    lines
 }
 
 #[test]
