@@ -1,6 +1,7 @@
 //! The other way round: what a sink wrote, read back. A [`Source`] gives batches; [`SourceUri`] opens the one that an address
 //! names.
 
+pub(crate) mod background;
 mod files;
 #[cfg(any(feature = "kafka", feature = "nats", feature = "redis"))]
 pub(crate) mod messages;
@@ -73,6 +74,8 @@ struct Scheme {
 const SCHEMES: &[Scheme] = &[
     Scheme { names: &["file"], shape: "file:DIR", read: files::directory },
     Scheme { names: &["stdin"], shape: "stdin:", read: files::stdin },
+    #[cfg(feature = "parquet")]
+    Scheme { names: &["parquet"], shape: "parquet:DIR", read: crate::parquet::origin },
     #[cfg(feature = "nats")]
     Scheme { names: &["nats"], shape: "nats://HOST/STREAM", read: crate::nats::origin },
     #[cfg(feature = "kafka")]
@@ -102,6 +105,22 @@ impl SourceUri {
             return Err(SinkError::new(SinkErrorKind::Config, message));
         };
         Ok(Self { text: text.to_owned(), origin: (scheme.read)(address)? })
+    }
+
+    /// What a path holds: a dataset, or event lines.
+    ///
+    /// # Errors
+    /// [`SinkErrorKind::Config`]: where it is a directory that holds both.
+    pub fn of_path(path: &str) -> Result<Self, SinkError> {
+        #[cfg(feature = "parquet")]
+        if crate::parquet::is_dataset(path.as_ref()) {
+            if files::list(path.as_ref()).is_ok_and(|lines| !lines.is_empty()) {
+                let message = format!("`{path}` holds event lines and a dataset: say which of them, `file:{path}` or `parquet:{path}`");
+                return Err(SinkError::new(SinkErrorKind::Config, message));
+            }
+            return Self::parse(&format!("parquet:{path}"));
+        }
+        Self::parse(&format!("file:{path}"))
     }
 
     /// Opens the source.

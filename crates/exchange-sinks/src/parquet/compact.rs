@@ -22,7 +22,7 @@ use exchange_core::Time;
 
 use super::covers::Covers;
 use super::encode;
-use super::partition::{MERGED, SUFFIX};
+use super::partition::{MERGED, SUFFIX, date, day};
 use super::store::{UNFINISHED, broken, lock, sync_directory};
 use super::table::TABLES;
 use crate::error::{SinkError, SinkErrorKind};
@@ -131,9 +131,7 @@ impl Merger<'_> {
 
     /// The paths of partitions whose day is over.
     fn partitions(&self) -> Vec<String> {
-        let (year, month, day) =
-            Time::from_micros(self.today.micros().saturating_sub(i64::try_from(self.options.quiet.as_micros()).unwrap_or(i64::MAX))).date();
-        let today = format!("date={year:04}-{month:02}-{day:02}");
+        let today = date(day(Time::from_micros(self.today.micros().saturating_sub(i64::try_from(self.options.quiet.as_micros()).unwrap_or(i64::MAX)))));
         let mut found = Vec::new();
         for kind in folders(self.root, "type=") {
             for venue in folders(&self.root.join(&kind), "venue=") {

@@ -95,6 +95,21 @@ pub(super) fn covers(metadata: &ParquetMetaData) -> Option<Covers> {
     pairs.iter().find(|pair| pair.key == COVERS_KEY)?.value.as_deref()?.parse().ok()
 }
 
+/// What a file's metadata says of its rows.
+pub(super) struct Description<'a> {
+    /// The number of the data contract.
+    pub(super) schema: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) venue: &'a str,
+}
+
+/// What the rows of a file are.
+pub(super) fn description(metadata: &ParquetMetaData) -> Option<Description<'_>> {
+    let pairs = metadata.file_metadata().key_value_metadata()?;
+    let value = |key: &str| pairs.iter().find(|pair| pair.key == key)?.value.as_deref();
+    Some(Description { schema: value(SCHEMA_KEY)?, kind: value(TYPE_KEY)?, venue: value(VENUE_KEY)? })
+}
+
 /// Whether a file has exactly the columns of a table of today.
 pub(super) fn is_of_today(metadata: &ParquetMetaData, table: usize) -> bool {
     SCHEMAS.as_ref().ok().and_then(|schemas| schemas.get(table)).is_some_and(|schema| metadata.file_metadata().schema() == &**schema)

@@ -10,10 +10,12 @@ mod covers;
 mod dataset;
 mod encode;
 mod fill;
+mod form;
 mod partition;
 mod rows;
 #[cfg(feature = "s3")]
 mod s3;
+mod source;
 mod store;
 mod table;
 #[cfg(test)]
@@ -31,11 +33,13 @@ use self::compact::Merger;
 pub use self::compact::{MergeOptions, Merged, merge};
 use self::dataset::{Dataset, Open, Pace, Safe};
 use self::partition::Owner;
+pub(crate) use self::source::is_dataset;
 use self::store::{Directory, Store};
 use crate::address::Address;
 use crate::error::SinkError;
 use crate::registry::Target;
 use crate::sink::{Sink, SinkFuture};
+use crate::source::Origin;
 use crate::worker::{RETRY, Threaded};
 
 /// When small files are first merged: not while everything begins.
@@ -66,23 +70,49 @@ impl Default for ParquetOptions {
 }
 
 /// Reads `parquet:DIR` with, if need be, `?every=1s&size=4MiB&level=1&merge=on&sync=on` behind it, and `parquet:s3://BUCKET/PREFIX`.
-pub(crate) fn target(mut address: Address) -> Result<Arc<dyn Target>, SinkError> {
-    let path = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.to_owned();
-    if let Some(place) = path.strip_prefix("s3://") {
-        return bucket(place, address);
+pub(crate) fn target(address: Address) -> Result<Arc<dyn Target>, SinkError> {
+    Ok(match Named::read(address)? {
+        Named::Directory(directory) => Arc::new(directory),
+        #[cfg(feature = "s3")]
+        Named::Bucket(bucket) => Arc::new(bucket),
+    })
+}
+
+/// Reads the same, as what is read from.
+pub(crate) fn origin(address: Address) -> Result<Arc<dyn Origin>, SinkError> {
+    Ok(match Named::read(address)? {
+        Named::Directory(directory) => Arc::new(directory),
+        #[cfg(feature = "s3")]
+        Named::Bucket(bucket) => Arc::new(bucket),
+    })
+}
+
+/// What an address names.
+enum Named {
+    Directory(DirectoryTarget),
+    #[cfg(feature = "s3")]
+    Bucket(s3::Bucket),
+}
+
+impl Named {
+    fn read(mut address: Address) -> Result<Self, SinkError> {
+        let path = address.path().ok_or_else(|| address.wrong("it lacks a directory (such as `parquet:./data`)"))?.to_owned();
+        if let Some(place) = path.strip_prefix("s3://") {
+            return bucket(place, address);
+        }
+        if path.contains("://") {
+            return Err(address.wrong("it is no directory, and no other object store than `s3://` is known"));
+        }
+        let default = ParquetOptions::default();
+        let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
+        let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
+        let level = level(&mut address)?.unwrap_or(default.level);
+        let switch = |text: &str| (text == "on" || text == "off").then_some(text == "on");
+        let merge = address.take("merge", "switch (`on`, `off`)", switch)?.unwrap_or(default.merge);
+        let sync = address.take("sync", "switch (`on`, `off`)", switch)?.unwrap_or(default.sync);
+        address.end()?;
+        Ok(Self::Directory(DirectoryTarget { directory: path.into(), options: ParquetOptions { every, file_bytes, level, merge, sync } }))
     }
-    if path.contains("://") {
-        return Err(address.wrong("it is no directory, and no other object store than `s3://` is known"));
-    }
-    let default = ParquetOptions::default();
-    let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
-    let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
-    let level = level(&mut address)?.unwrap_or(default.level);
-    let switch = |text: &str| (text == "on" || text == "off").then_some(text == "on");
-    let merge = address.take("merge", "switch (`on`, `off`)", switch)?.unwrap_or(default.merge);
-    let sync = address.take("sync", "switch (`on`, `off`)", switch)?.unwrap_or(default.sync);
-    address.end()?;
-    Ok(Arc::new(DirectoryTarget { directory: path.into(), options: ParquetOptions { every, file_bytes, level, merge, sync } }))
 }
 
 fn level(address: &mut Address) -> Result<Option<i32>, SinkError> {
@@ -90,13 +120,13 @@ fn level(address: &mut Address) -> Result<Option<i32>, SinkError> {
 }
 
 #[cfg(feature = "s3")]
-fn bucket(place: &str, address: Address) -> Result<Arc<dyn Target>, SinkError> {
-    s3::target(place, address)
+fn bucket(place: &str, address: Address) -> Result<Named, SinkError> {
+    s3::Bucket::read(place, address).map(Named::Bucket)
 }
 
 #[cfg(not(feature = "s3"))]
 #[expect(clippy::needless_pass_by_value, reason = "as the other one, which needs it")]
-fn bucket(_: &str, address: Address) -> Result<Arc<dyn Target>, SinkError> {
+fn bucket(_: &str, address: Address) -> Result<Named, SinkError> {
     Err(address.wrong("this build has no object stores: `cargo build --release --features s3` brings them"))
 }
 

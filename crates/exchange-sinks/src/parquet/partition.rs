@@ -46,12 +46,17 @@ pub(super) fn day(time: Time) -> i64 {
     time.micros().div_euclid(86_400_000_000)
 }
 
+/// The folder of a day.
+pub(super) fn date(day: i64) -> String {
+    let (year, month, day) = Time::from_micros(day.saturating_mul(86_400_000_000)).date();
+    format!("date={year:04}-{month:02}-{day:02}")
+}
+
 impl Key {
     /// Where the partition lies.
     pub(super) fn path(&self) -> String {
-        let (year, month, day) = Time::from_micros(self.day.saturating_mul(86_400_000_000)).date();
         let kind = TABLES.get(self.table).map_or("", |table| table.name);
-        format!("type={kind}/venue={}/date={year:04}-{month:02}-{day:02}", self.venue)
+        format!("type={kind}/venue={}/{}", self.venue, date(self.day))
     }
 }
 

@@ -4,10 +4,10 @@
 //! costs money and the way there. Nothing is merged: an object store has no step that lets many objects take the place of others.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
@@ -15,12 +15,14 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutPayload, RetryCon
 use tokio::runtime::{Builder, Runtime};
 
 use super::dataset::Pace;
-use super::store::Store;
+use super::source::{self, Shelf};
+use super::store::{Store, broken};
 use super::{ParquetOptions, ParquetSink, encode, level};
 use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
 use crate::registry::Target;
 use crate::sink::Sink;
+use crate::source::{Origin, Reading, Source};
 
 /// How long events wait for an object.
 const EVERY: Duration = Duration::from_mins(1);
@@ -29,13 +31,9 @@ const OBJECT_BYTES: u64 = 16 << 20;
 /// A request is tried again for so long; after that the sink says that it is in trouble, and goes on trying.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Reads what stands behind `parquet:s3://`: `BUCKET/PREFIX`, and keys.
-pub(super) fn target(place: &str, address: Address) -> Result<Arc<dyn Target>, SinkError> {
-    Ok(Arc::new(Bucket::read(place, address)?))
-}
-
 impl Bucket {
-    fn read(place: &str, mut address: Address) -> Result<Self, SinkError> {
+    /// Reads what stands behind `parquet:s3://`: `BUCKET/PREFIX`, and keys.
+    pub(super) fn read(place: &str, mut address: Address) -> Result<Self, SinkError> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         if bucket.is_empty() || bucket.contains('@') {
             return Err(address.wrong("it lacks a bucket (such as `parquet:s3://my-bucket/data`; keys are taken from the environment or `secret_file=`)"));
@@ -58,8 +56,9 @@ impl Bucket {
     }
 }
 
-#[derive(Debug)]
-struct Bucket {
+/// A dataset in an object store, as its address says.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
     /// What the sink is called.
     name: String,
     container: String,
@@ -103,6 +102,13 @@ impl Bucket {
     }
 }
 
+impl Origin for Bucket {
+    fn open(&self, reading: Reading) -> Result<Box<dyn Source>, SinkError> {
+        let bucket = self.clone();
+        source::start(&self.name, reading, move || bucket.objects())
+    }
+}
+
 /// Objects of a bucket. Only the sink's own thread asks for them, and waits.
 struct Objects {
     store: AmazonS3,
@@ -128,7 +134,7 @@ impl Objects {
         match result {
             Ok(done) => Ok(Some(done)),
             Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(SinkError::new(kind(&error), format!("cannot {what} `{}`: {}", self.shown(path), error.to_string().replace('\n', " ")))),
+            Err(error) => Err(SinkError::new(kind(&error), format!("cannot {what} `{}`: {}", Store::shown(self, path), error.to_string().replace('\n', " ")))),
         }
     }
 }
@@ -161,7 +167,7 @@ impl Store for Objects {
         let at = self.path(path);
         let put = self.wait("write", path, self.store.put(&at, PutPayload::from(content)))?;
         // There is no such bucket; or not yet.
-        put.map(drop).ok_or_else(|| SinkError::new(SinkErrorKind::Retryable, format!("cannot write `{}`: there is no such bucket", self.shown(path))))
+        put.map(drop).ok_or_else(|| SinkError::new(SinkErrorKind::Retryable, format!("cannot write `{}`: there is no such bucket", Store::shown(self, path))))
     }
 
     fn shown(&self, path: &str) -> String {
@@ -169,14 +175,39 @@ impl Store for Objects {
     }
 }
 
+impl Shelf for Objects {
+    fn folders(&self, path: &str) -> Result<Vec<String>, SinkError> {
+        let prefix = self.path(path);
+        let listed = self.wait("list", path, self.store.list_with_delimiter(Some(&prefix)))?;
+        let prefixes = listed.into_iter().flat_map(|listed| listed.common_prefixes);
+        Ok(prefixes.filter_map(|prefix| prefix.filename().map(str::to_owned)).collect())
+    }
+
+    fn files(&self, path: &str) -> Result<Vec<String>, SinkError> {
+        self.list(path)
+    }
+
+    /// Fetches it whole: no object is larger than the sink makes it.
+    fn open(&self, path: &str) -> Result<Box<dyn FileReader>, SinkError> {
+        let what = format!("cannot read `{}`", Store::shown(self, path));
+        let content = self.read(path)?.ok_or_else(|| SinkError::new(SinkErrorKind::Permanent, format!("{what}: it is not there any more")))?;
+        Ok(Box::new(SerializedFileReader::new(content).map_err(|error| broken(&what, &error))?))
+    }
+
+    fn shown(&self, path: &str) -> String {
+        Store::shown(self, path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Arc;
 
     use exchange_core::{Batch, Position};
     use test_servers::Server;
 
-    use super::super::tests::{lines, trades};
+    use super::super::tests::{all_lines, trades};
     use super::*;
     use crate::contract::{self, block_on};
     use crate::registry::SinkUri;
@@ -208,27 +239,9 @@ mod tests {
             self.bucket(bucket, more).sink().unwrap()
         }
 
-        /// All rows of all objects as lines. (Who waits for objects must be no task.)
+        /// All rows of all objects as lines.
         fn lines(&self) -> String {
-            let objects = self.bucket("market", "").objects().unwrap();
-            std::thread::spawn(move || Self::fetch(&objects)).join().unwrap()
-        }
-
-        fn fetch(objects: &Objects) -> String {
-            let directory = tempfile::tempdir().unwrap();
-            let mut folders = vec![String::new()];
-            while let Some(folder) = folders.pop() {
-                let prefix = objects.path(&folder);
-                let listed = objects.wait("list", &folder, objects.store.list_with_delimiter(Some(&prefix))).unwrap().unwrap();
-                let inside = |path: &Path| path.to_string().trim_start_matches("some/data/").to_owned();
-                folders.extend(listed.common_prefixes.iter().map(inside));
-                for path in listed.objects.iter().map(|object| inside(&object.location)) {
-                    let file = directory.path().join(&path);
-                    fs::create_dir_all(file.parent().unwrap()).unwrap();
-                    fs::write(file, objects.read(&path).unwrap().unwrap()).unwrap();
-                }
-            }
-            lines(directory.path())
+            all_lines(&self.address("market", ""))
         }
     }
 

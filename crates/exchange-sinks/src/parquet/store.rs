@@ -14,7 +14,7 @@ use crate::error::{SinkError, SinkErrorKind};
 /// Files that are not complete have no name that a reader would look for.
 pub(super) const UNFINISHED: &str = ".unfinished";
 /// Who reads holds this lock in common with others, who swaps directories holds it alone.
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 /// A file that is so old has its lock, if somebody still writes it.
 const STALE: Duration = Duration::from_secs(5);
 

@@ -108,7 +108,7 @@ pub(super) struct Table {
     /// The contract's `type`.
     pub(super) name: &'static str,
     /// What it has besides the [columns of all](COMMON).
-    own: &'static [Column],
+    pub(super) own: &'static [Column],
 }
 
 impl Table {
@@ -190,7 +190,7 @@ const fn rate(name: &'static str) -> Column {
 }
 
 /// What every event has. Its type, venue and date are in the path.
-const COMMON: &[Column] = &[
+pub(super) const COMMON: &[Column] = &[
     has("t", Kind::Time),
     may("et", Kind::Time),
     has("market", Kind::Word),

@@ -1,17 +1,13 @@
-//! What was written is what is read: by the format's own library, as the lines of JSON that the events have.
+//! What was written is what is read: by the source, as the lines of JSON that the events have, and by DuckDB.
 
 mod crash;
 mod duckdb;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
-use ::parquet::record::{Field, Row};
 use exchange_core::event::{
     Book, BookKind, Candle, DecodeFailure, Funding, FundingSettled, Gap, GapReason, Level, Liquidation, Mark, OpenInterest, Origin, Quote, Refill, Side,
     Ticker, Trade,
@@ -22,6 +18,7 @@ use exchange_core::{Batch, Body, Channel, Decimal, Event, EventId, Instrument, I
 use super::*;
 use crate::SinkErrorKind;
 use crate::contract::{self, batch, block_on};
+use crate::source::{Reading, Since, SourceUri};
 
 /// The paths of all files that a reader would find, in the order of their names.
 pub(super) fn files(root: &Path) -> Vec<PathBuf> {
@@ -38,63 +35,17 @@ pub(super) fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// All rows of a dataset as event lines, file by file.
+/// All rows of a dataset as event lines.
 pub(super) fn lines(root: &Path) -> String {
-    files(root).iter().map(|path| file_lines(path)).collect()
+    if files(root).is_empty() { String::new() } else { all_lines(&format!("parquet:{}", root.display())) }
 }
 
-fn file_lines(path: &Path) -> String {
-    let partition: BTreeMap<String, String> =
-        path.iter().filter_map(|part| part.to_str()?.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let rows = reader.get_row_iter(None).unwrap();
-    rows.map(|row| line(&row.unwrap(), &partition["type"], &partition["venue"]) + "\n").collect()
-}
-
-/// A row as its event's line.
-fn line(row: &Row, kind: &str, venue: &str) -> String {
-    let fields: BTreeMap<&str, &Field> = row.get_column_iter().map(|(name, field)| (name.as_str(), field)).collect();
-    let mut out = format!("{{\"type\":\"{kind}\",\"venue\":\"{venue}\"");
-    let first = ["market", "venue_symbol", "symbol", "t", "et", "origin"];
-    let names = row.get_column_iter().map(|(name, _)| name.as_str());
-    let body = names.filter(|name| !first.contains(name) && *name != "id" && !fields.contains_key(name.trim_end_matches("_text")) | !name.ends_with("_text"));
-    for name in first.into_iter().chain(body).chain(["id"]) {
-        let value = match (fields[name], fields.get(format!("{name}_text").as_str())) {
-            (Field::Null, Some(Field::Str(text))) if text.starts_with('[') => text.clone(),
-            (Field::Null, Some(Field::Str(text))) => format!("{text:?}"),
-            (Field::Null, _) => continue,
-            (field, _) => shown(field),
-        };
-        let _ = write!(out, ",\"{name}\":{value}");
-    }
-    out + "}"
-}
-
-fn shown(field: &Field) -> String {
-    match field {
-        Field::Str(text) => {
-            let mut out = Vec::new();
-            exchange_core::encode::write_string(text, &mut out);
-            String::from_utf8(out).unwrap()
-        }
-        Field::TimestampMicros(micros) => micros.to_string(),
-        Field::Long(number) => number.to_string(),
-        Field::Int(number) => number.to_string(),
-        Field::Bool(flag) => flag.to_string(),
-        Field::Decimal(decimal) => {
-            let bytes: [u8; 16] = decimal.data().try_into().unwrap();
-            let scale = u32::try_from(decimal.scale()).unwrap();
-            format!("\"{}\"", format!("{}e-{scale}", i128::from_be_bytes(bytes)).parse::<Decimal>().unwrap())
-        }
-        Field::ListInternal(list) => {
-            let levels = list.elements().iter().map(|element| match element {
-                Field::Group(level) => format!("[{}]", level.get_column_iter().map(|(_, field)| shown(field)).collect::<Vec<_>>().join(",")),
-                other => panic!("no level: {other:?}"),
-            });
-            format!("[{}]", levels.collect::<Vec<_>>().join(","))
-        }
-        other => panic!("not a type of ours: {other:?}"),
-    }
+/// The same, by its address. (May be called by a task.)
+pub(super) fn all_lines(address: &str) -> String {
+    let source = SourceUri::parse(address).unwrap().open(Reading { from: Since::Start, follow: false }).unwrap();
+    let (lines, errors) = std::thread::spawn(|| contract::read(source)).join().unwrap();
+    assert_eq!(errors, [""; 0]);
+    lines
 }
 
 /// A time within a day of the tests' year.
@@ -394,7 +345,8 @@ fn a_file_of_other_columns_stands_beside() {
     write(directory.path(), ParquetOptions::default(), &[at(trades(4..5, 1), 7, 5), at(trades(5..6, 1), 7, 6)]);
     let paths = files(directory.path());
     assert_eq!(paths.len(), 2);
-    assert_eq!(file_lines(&paths[1]), text(trades(5..6, 1)), "the fifth was in the other file");
+    fs::remove_file(&paths[0]).unwrap();
+    assert_eq!(lines(directory.path()), text(trades(5..6, 1)), "the fifth was in the other file");
 }
 
 #[test]

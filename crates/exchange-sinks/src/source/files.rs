@@ -1,7 +1,7 @@
 //! Events out of files: those of a `file:` sink, any other file of event lines, standard input.
 //!
 //! Files may be whole, torn by the death of their writer, or still being written; a line that is no event is named in the log and
-//! left out. Reading happens on a thread of its own behind a small queue, as writing does.
+//! left out.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,17 +11,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use exchange_core::{Batch, Interner};
-use tokio::sync::mpsc;
-
 use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
 use crate::lines::{Lines, Rest};
-use crate::sink::SinkFuture;
+use crate::source::background::{Background, Gone, Out};
 use crate::source::{Origin, Reading, Since, Source};
 
-/// Batches that wait to be asked for.
-const QUEUE: usize = 4;
 /// How often files that may grow are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A file that has not grown for so long, and is not the newest, is not being written any more.
@@ -48,7 +43,7 @@ struct Stdin;
 impl Origin for Stdin {
     fn open(&self, reading: Reading) -> Result<Box<dyn Source>, SinkError> {
         // What comes through a pipe has no past.
-        FileSource::start("stdin:", reading, |out| {
+        Background::start("stdin:", reading.from, |out| {
             let mut file = OpenFile::new("standard input".to_owned(), io::stdin());
             while out.read_some(&mut file, true)? {}
             out.end(file)
@@ -71,16 +66,16 @@ impl Origin for Place {
             return Err(SinkError::new(SinkErrorKind::Permanent, message));
         }
         let path = self.path.clone();
-        FileSource::start(
+        Background::start(
             &self.name,
-            reading,
+            reading.from,
             move |out| if reading.follow { follow(&path, found, reading.from, out) } else { read_all(found, reading.from, out) },
         )
     }
 }
 
 /// The files of event lines of a directory, oldest first by their names; or the one file.
-fn list(path: &Path) -> Result<Vec<PathBuf>, SinkError> {
+pub(super) fn list(path: &Path) -> Result<Vec<PathBuf>, SinkError> {
     let fault = |error| SinkError::io(&format!("cannot read `{}`", path.display()), error);
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -165,7 +160,7 @@ fn follow(path: &Path, found: Vec<PathBuf>, from: Since, out: &mut Out) -> Resul
                 out.end(file)?;
             }
         }
-        if out.sender.is_closed() {
+        if out.is_closed() {
             return Err(Gone);
         }
         thread::sleep(LOOK_EVERY);
@@ -192,21 +187,7 @@ impl<R: Read> OpenFile<R> {
     }
 }
 
-/// Nobody asks any more.
-struct Gone;
-
-/// The thread's end of the queue.
-struct Out {
-    sender: mpsc::Sender<Result<Batch, SinkError>>,
-    interner: Interner,
-    from: Since,
-}
-
 impl Out {
-    fn give(&mut self, item: Result<Batch, SinkError>) -> Result<(), Gone> {
-        self.sender.blocking_send(item).map_err(|_| Gone)
-    }
-
     /// Opens a file. One that cannot be read is told, and is none.
     fn open(&mut self, path: &Path) -> Result<Option<OpenFile<File>>, Gone> {
         let name = path.display().to_string();
@@ -230,10 +211,10 @@ impl Out {
         if more {
             file.grown = Instant::now();
         }
+        let before = file.count;
+        file.count += memchr::memchr_iter(b'\n', &lines).count();
         if told {
-            self.tell(lines, file)?;
-        } else {
-            file.count += memchr::memchr_iter(b'\n', &lines).count();
+            self.tell(lines, &file.name, before)?;
         }
         Ok(more)
     }
@@ -242,77 +223,12 @@ impl Out {
     fn end(&mut self, mut file: OpenFile<impl Read>) -> Result<(), Gone> {
         match file.lines.rest() {
             Rest::Nothing => Ok(()),
-            Rest::Line(line) => self.tell(line, &mut file),
+            Rest::Line(line) => self.tell(line, &file.name, file.count).map(drop),
             Rest::Torn => {
                 tracing::warn!(file = file.name, lines = file.count, "the file ends within a block: its writer was killed, or still writes");
                 Ok(())
             }
         }
-    }
-
-    /// Hands on the events of these lines. What is no event is named and left out.
-    fn tell(&mut self, mut lines: Vec<u8>, file: &mut OpenFile<impl Read>) -> Result<(), Gone> {
-        let before = file.count;
-        file.count += memchr::memchr_iter(b'\n', &lines).count();
-        let mut removed = 0;
-        let batch = loop {
-            match Batch::parse_with(lines.clone(), &mut self.interner) {
-                Ok(batch) => break batch,
-                Err(error) => {
-                    let bad = error.line().unwrap_or(1);
-                    let (start, end) = nth_line(&lines, bad);
-                    // An empty line is nothing to speak of.
-                    if lines.get(start..end).is_some_and(|line| !line.trim_ascii().is_empty()) {
-                        tracing::warn!(file = file.name, line = before + removed + bad, "left out: {error}");
-                    }
-                    lines.drain(start..end);
-                    removed += 1;
-                }
-            }
-        };
-        let from = self.from;
-        let batch = batch.filtered(|event| from.includes(event.received));
-        if batch.events().is_empty() { Ok(()) } else { self.give(Ok(batch)) }
-    }
-}
-
-/// Where a line begins and ends, its end included; counted from 1.
-fn nth_line(lines: &[u8], number: usize) -> (usize, usize) {
-    let mut start = 0;
-    for (at, end) in memchr::memchr_iter(b'\n', lines).chain([lines.len().saturating_sub(1)]).enumerate() {
-        if at + 1 == number {
-            return (start, end + 1);
-        }
-        start = end + 1;
-    }
-    (0, lines.len())
-}
-
-/// Event lines that a thread reads.
-struct FileSource {
-    name: String,
-    batches: mpsc::Receiver<Result<Batch, SinkError>>,
-}
-
-impl FileSource {
-    fn start(name: &str, reading: Reading, work: impl FnOnce(&mut Out) -> Result<(), Gone> + Send + 'static) -> Result<Box<dyn Source>, SinkError> {
-        let (sender, batches) = mpsc::channel(QUEUE);
-        let mut out = Out { sender, interner: Interner::default(), from: reading.from };
-        thread::Builder::new()
-            .name(format!("source {name}"))
-            .spawn(move || drop(work(&mut out)))
-            .map_err(|error| SinkError::io("cannot start a source's thread", error))?;
-        Ok(Box::new(Self { name: name.to_owned(), batches }))
-    }
-}
-
-impl Source for FileSource {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn next(&mut self) -> SinkFuture<'_, Option<Batch>> {
-        Box::pin(async { self.batches.recv().await.transpose() })
     }
 }
 
