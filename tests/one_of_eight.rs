@@ -4,15 +4,17 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
-use support::{Events, Place, Played, Running, Sim, Stdout, TYPES, assert_same, metric, venues};
+use support::{Events, Place, Played, Running, Sim, Stdout, TYPES, assert_same, metric, missing_in_gaps, venues};
 use venue_sim::Config;
 
 const ALL: [&str; 8] = ["binance", "bybit", "deribit", "gate", "hyperliquid", "kucoin", "mexc", "okx"];
 /// They have a market; the others are played.
 const SEEDED: [&str; 2] = ["binance", "bybit"];
+/// Its sockets hang, too, in its bad time.
+const SILENT: &str = "bybit";
 /// A venue is back within so long of its recovery.
 const BACK: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,7 @@ const FAULTS: [Fault; 5] = [
     Fault { venue: "okx", from: 11, to: 16, what: "action = \"status\"\nstatus = 502\nbody = \"html\"" },
     Fault { venue: "kucoin", from: 17, to: 22, what: "action = \"garbage\"" },
     Fault { venue: "deribit", from: 23, to: 28, what: "action = \"drip\"\nbytes = 16\nlatency = \"500ms\"" },
-    Fault { venue: "bybit", from: 29, to: 35, what: "action = \"outage\"\nmanner = \"hang\"" },
+    Fault { venue: SILENT, from: 29, to: 35, what: "action = \"outage\"\nmanner = \"hang\"" },
 ];
 
 impl Fault {
@@ -148,7 +150,12 @@ fn one_venues_bad_time_costs_no_other_an_event() {
     for venue in SEEDED {
         let of_venue =
             |events: &Events| Events::parse(&events.lines().filter(|line| line.is_of(venue)).flat_map(|line| [line.text(), "\n"]).collect::<String>());
-        let (truth, seen) = (of_venue(&truth), of_venue(&seen));
+        let (mut truth, seen) = (of_venue(&truth), of_venue(&seen));
+        if SILENT == venue {
+            // Whoever leaves a connection that hangs does not get what was written into it last.
+            let left: HashSet<String> = missing_in_gaps(truth.of(&["book"]), &seen).into_iter().map(|line| line.id().to_owned()).collect();
+            truth = Events::parse(&truth.lines().filter(|line| !left.contains(line.id())).flat_map(|line| [line.text(), "\n"]).collect::<String>());
+        }
         assert_same(&truth.since_first_of(&seen), &seen, &TYPES);
     }
     let wrong: Vec<String> = played.iter().flat_map(|played| played.wrong(&truth, &seen, true)).collect();
