@@ -29,8 +29,9 @@ pub(crate) fn run(args: &TailArgs, settings: &Settings, now: Time) -> anyhow::Re
     let usage = |error: &dyn std::fmt::Display| Usage(error.to_string());
     let uris: Vec<SourceUri> = args.sources.iter().map(|text| SourceUri::parse(text)).collect::<Result<_, _>>().map_err(|error| usage(&error))?;
     let reading = Reading { from: since(args.from.as_deref().unwrap_or(if args.no_follow { "start" } else { "now" }), now)?, follow: !args.no_follow };
-    let sources = uris.iter().map(|uri| uri.open(reading)).collect::<Result<Vec<_>, _>>().map_err(|error| usage(&error))?;
+    // What a source has to say, it may say as soon as it is open.
     logging::start(settings.log, true);
+    let sources = uris.iter().map(|uri| uri.open(reading)).collect::<Result<Vec<_>, _>>().map_err(|error| usage(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start the runtime")?;
     let status = runtime.block_on(tail(sources, usize::try_from(args.window).unwrap_or(usize::MAX)));
     runtime.shutdown_background();

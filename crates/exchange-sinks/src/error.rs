@@ -39,6 +39,11 @@ impl SinkError {
         Self { kind: kind_of(error.kind()), message: message.into(), source: Some(Arc::new(error)) }
     }
 
+    /// The same error as one that will not pass: nobody tries again.
+    pub(crate) fn lasting(self) -> Self {
+        Self { kind: SinkErrorKind::Permanent, ..self }
+    }
+
     /// What the error asks of the caller.
     pub fn kind(&self) -> SinkErrorKind {
         self.kind

@@ -120,13 +120,12 @@ impl RedisSource {
 
     /// Takes what is new; waits for it if there is nothing.
     async fn read_some(&mut self) -> Result<(), SinkError> {
-        let (server, follow) = (&self.server, self.reading.follow);
+        let (server, follow, worked_before) = (&self.server, self.reading.follow, self.worked_before);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => within(server.patience, &server.shown, server.connect(self.worked_before)).await?,
+            None => within(server.patience, &server.shown, server.connect(worked_before)).await?,
         };
-        self.worked_before = true;
-        let told = |error: RedisError| server.told(&error, true);
+        let told = |error: RedisError| server.told(&error, worked_before);
         let streams = match &mut self.streams {
             Some(streams) => streams,
             unknown => {
@@ -147,6 +146,7 @@ impl RedisSource {
             return Ok(());
         }
         let (gone, answer) = within(server.patience, &server.shown, async { news(streams, &mut connection).await.map_err(told) }).await?;
+        self.worked_before = true;
         for stream in streams.iter_mut().filter(|stream| gone.contains(&stream.key)) {
             let what = format!(
                 "{}: the stream `{}` was trimmed beyond its entry {}, which was the last that was read: what stood behind it may be missing (a larger `maxlen=` of the sink keeps more)",

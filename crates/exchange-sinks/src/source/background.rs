@@ -23,9 +23,9 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    /// Hands on a batch, or tells what cannot be read.
+    /// Hands on a batch, or tells what cannot be read. Reading goes on behind that, so that it is no error which may pass.
     pub(crate) fn give(&mut self, item: Result<Batch, SinkError>) -> Result<(), Gone> {
-        self.sender.blocking_send(item).map_err(|_| Gone)
+        self.sender.blocking_send(item.map_err(SinkError::lasting)).map_err(|_| Gone)
     }
 
     /// Whether nobody asks any more.
@@ -118,6 +118,12 @@ impl Source for Background {
 mod tests {
     use super::*;
     use crate::contract::{batch, read};
+
+    #[test]
+    fn what_is_passed_over_is_no_error_that_may_pass() {
+        let source = Background::start("test:", Since::Start, |out| out.give(Err(SinkError::new(SinkErrorKind::Retryable, "damaged"))));
+        assert!(!crate::contract::block_on(source.unwrap().next()).unwrap_err().is_retryable());
+    }
 
     #[test]
     fn a_thread_that_panics_is_no_end() {
