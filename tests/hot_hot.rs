@@ -1,10 +1,12 @@
-//! Two collectors side by side, one of which dies: what they leave in a broker has every event, each once, with the binary as
-//! a user runs it and a real server.
-#![cfg(unix)]
+//! Two collectors side by side, one of which dies: what they leave in a broker has every event, and is read each once, with the
+//! binary as a user runs it and real servers.
+#![cfg(all(unix, any(feature = "kafka", feature = "nats", feature = "redis")))]
 
 mod support;
 
 use std::collections::BTreeSet;
+#[cfg(any(feature = "kafka", feature = "redis"))]
+use std::io::BufRead as _;
 
 use rustix::process::Signal;
 use support::{Events, Place, Running, Stdout};
@@ -13,7 +15,7 @@ fn ids(events: &Events) -> BTreeSet<String> {
     events.lines().map(|line| line.id().to_owned()).collect()
 }
 
-/// Two collectors of one market, each into its own files and into the sink of `address(name)`; one is killed.
+/// Two collectors of one market, each into its own files and into the sink of `address(name)`; one is killed. What the other one saw.
 fn pair(place: &Place, address: impl Fn(&str) -> String) -> BTreeSet<String> {
     let (simulator, options) = place.simulator("--exchanges bybit,binance --symbols 5 --rate 2000 --for 60s");
     let run = |name: &str| {
@@ -36,6 +38,7 @@ fn pair(place: &Place, address: impl Fn(&str) -> String) -> BTreeSet<String> {
     other
 }
 
+#[cfg(feature = "nats")]
 #[test]
 fn two_collectors_make_one_clean_stream() {
     let Some(server) = test_servers::nats() else { return };
@@ -51,6 +54,7 @@ fn two_collectors_make_one_clean_stream() {
     assert!(stream.is_superset(&survivor), "{} are missing", survivor.difference(&stream).count());
 }
 
+#[cfg(feature = "nats")]
 #[test]
 fn what_two_streams_hold_is_merged() {
     let Some(server) = test_servers::nats() else { return };
@@ -65,6 +69,7 @@ fn what_two_streams_hold_is_merged() {
     assert!(all.is_superset(&survivor), "{} are missing", survivor.difference(&all).count());
 }
 
+#[cfg(feature = "nats")]
 #[test]
 fn shares_are_disjoint_and_together_everything() {
     let Some(server) = test_servers::nats() else { return };
@@ -87,4 +92,46 @@ fn shares_are_disjoint_and_together_everything() {
     let stream = Events::parse(&place.run(&format!("tail {address} --no-follow")).ok().stdout);
     let found: BTreeSet<_> = stream.of(&["ticker"]).map(|line| ["venue", "venue_symbol"].map(|key| line.json()[key].to_string())).collect();
     assert_eq!(found, together);
+}
+
+/// Two collectors that write into one place, which keeps both: who follows it meanwhile, and who reads it afterwards, has each once. All ids.
+#[cfg(any(feature = "kafka", feature = "redis"))]
+fn one_place(address: &str) -> (BTreeSet<String>, usize) {
+    let place = Place::new();
+    let mut tail = Running::start(&mut place.collector(&format!("tail {address} --from start")), Stdout::Leave);
+    let survivor = pair(&place, |_| address.to_owned());
+    let whole = place.run(&format!("tail {address} --no-follow")).ok();
+    let events = Events::parse(&whole.stdout);
+    events.assert_once();
+    let all = ids(&events);
+    assert!(all.is_superset(&survivor), "{} are missing", survivor.difference(&all).count());
+    let counted = whole.stderr.lines().find_map(|line| line.strip_prefix(&format!("{} events, ", all.len()))?.strip_suffix(" repetitions left out"));
+    let repetitions: usize = counted.unwrap_or_else(|| panic!("{}", whole.stderr)).parse().unwrap();
+    assert!(repetitions > 100, "both wrote what they saw: {repetitions}");
+    let mut lines = tail.take_stdout().lines();
+    let mut followed = BTreeSet::new();
+    while followed.len() < all.len() {
+        let line = lines.next().expect("not all was printed").unwrap();
+        assert!(followed.insert(Events::parse(&line).lines().next().unwrap().id().to_owned()), "twice: {line}");
+    }
+    assert_eq!(followed, all);
+    tail.stop().ok();
+    (all, repetitions)
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn what_two_producers_wrote_to_a_topic_is_merged() {
+    let brokers = test_servers::kafka("ticks", 12);
+    let (all, repetitions) = one_place(&format!("kafka://{}/ticks", brokers.bootstrap_servers()));
+    let stored = brokers.stored(|message| test_servers::kafka_header(message, "id"));
+    assert_eq!(stored.len(), all.len() + repetitions);
+    assert_eq!(stored.into_iter().collect::<BTreeSet<_>>(), all);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_two_wrote_to_the_streams_of_redis_is_merged() {
+    let Some(server) = test_servers::redis() else { return };
+    one_place(&format!("redis://{}", server.address()));
 }

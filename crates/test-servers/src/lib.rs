@@ -16,6 +16,8 @@
 
 mod child;
 mod disk;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod postgres;
 mod proxy;
@@ -26,6 +28,8 @@ mod s3;
 mod server;
 
 pub use disk::{Disk, ReadOnly, disk, read_only};
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, kafka, kafka_header};
 pub use nats::nats;
 pub use postgres::{POSTGRES_PASSWORD, postgres};
 pub use proxy::Proxy;

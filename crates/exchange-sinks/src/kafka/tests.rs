@@ -1,31 +1,23 @@
 //! Against the client library's own cluster, which speaks the protocol over sockets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exchange_core::{Batch, Body, Event, Instrument, Market, Time};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::message::Message as _;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use rdkafka::{Offset, TopicPartitionList};
+use test_servers::{Kafka as Cluster, kafka_header as header};
 
 use super::*;
 use crate::SinkUri;
 use crate::contract::{self, batch, block_on, insist};
 use crate::source::{Reading, Since, SourceUri};
 
-type Cluster = MockCluster<'static, DefaultProducerContext>;
-
 const PARTITIONS: i32 = 4;
 
 /// Three brokers, with a topic of four partitions in three copies.
 fn cluster() -> Cluster {
-    let cluster = MockCluster::new(3).unwrap();
-    cluster.create_topic("events", PARTITIONS, 3).unwrap();
-    cluster
+    test_servers::kafka("events", PARTITIONS)
 }
 
 fn queue(cluster: &Cluster) -> Queue<Kafka> {
@@ -33,39 +25,8 @@ fn queue(cluster: &Cluster) -> Queue<Kafka> {
     Queue::new("kafka:", Kafka::new(Options::take(&mut address).unwrap()))
 }
 
-/// All messages of the topic, partition by partition.
-fn stored<T>(cluster: &Cluster, mut look: impl FnMut(&BorrowedMessage<'_>) -> T) -> Vec<T> {
-    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers())
-        .set("group.id", "test")
-        .set("enable.partition.eof", "true")
-        .create()
-        .unwrap();
-    let mut all = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        all.add_partition_offset("events", partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&all).unwrap();
-    let mut found: BTreeMap<i32, Vec<T>> = BTreeMap::new();
-    let mut ended = 0;
-    while ended < PARTITIONS {
-        match consumer.poll(Duration::from_secs(20)).expect("the end of each partition") {
-            Ok(message) => found.entry(message.partition()).or_default().push(look(&message)),
-            Err(KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    found.into_values().flatten().collect()
-}
-
-fn header(message: &BorrowedMessage<'_>, name: &str) -> String {
-    let headers = message.headers().unwrap();
-    let found = headers.iter().find(|header| header.key == name).unwrap();
-    String::from_utf8(found.value.unwrap().to_vec()).unwrap()
-}
-
 fn ids(cluster: &Cluster) -> Vec<String> {
-    let mut ids = stored(cluster, |message| header(message, "id"));
+    let mut ids = cluster.stored(|message| header(message, "id"));
     ids.sort_unstable();
     ids
 }
@@ -86,7 +47,7 @@ fn keeps_the_contract() {
     contract::suite(queue(&cluster), |sink| {
         drop(sink);
         // All of one instrument, and so of one partition and in order.
-        stored(&cluster, |message| String::from_utf8_lossy(message.payload().unwrap()).into_owned() + "\n").concat()
+        cluster.stored(|message| String::from_utf8_lossy(message.payload().unwrap()).into_owned() + "\n").concat()
     });
 }
 
@@ -94,7 +55,7 @@ fn keeps_the_contract() {
 fn a_message_says_what_it_is() {
     let cluster = cluster();
     block_on(insist(&mut queue(&cluster), [batch(0..1)]));
-    let found = stored(&cluster, |message| {
+    let found = cluster.stored(|message| {
         let key = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
         (key, header(message, "id"), header(message, "type"), header(message, "schema"))
     });
@@ -201,6 +162,16 @@ fn a_topic_is_read_back() {
         insist(&mut sink, [batch(5_000..5_001)]).await;
         assert_eq!(std::str::from_utf8(now.next().await.unwrap().unwrap().lines()).unwrap(), text(5_000..5_001));
     });
+}
+
+#[test]
+fn what_will_not_do_is_told_once_to_who_reads() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&secret, "hunter2").unwrap();
+    let uri = SourceUri::parse(&format!("kafka://me@127.0.0.1:1/x?password_file={}", secret.path().display())).unwrap();
+    drop(secret);
+    let (lines, errors) = contract::read(uri.open(Reading { from: Since::Start, follow: true }).unwrap());
+    assert!(lines.is_empty() && errors.len() == 1 && errors[0].contains("cannot read the password in "), "{errors:?}");
 }
 
 #[test]

@@ -256,6 +256,16 @@ fn what_is_too_large_is_refused_alone() {
 }
 
 #[test]
+fn what_will_not_do_is_told_once_to_who_reads() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&secret, "hunter2").unwrap();
+    let uri = SourceUri::parse(&format!("nats://me@127.0.0.1:1/x?password_file={}", secret.path().display())).unwrap();
+    drop(secret);
+    let (lines, errors) = contract::read(uri.open(Reading { from: Since::Start, follow: true }).unwrap());
+    assert!(lines.is_empty() && errors.len() == 1 && errors[0].contains("cannot read the password in "), "{errors:?}");
+}
+
+#[test]
 fn an_error_shows_no_password() {
     let port = test_servers::free_port();
     let mut sink = SinkUri::parse(&format!("nats://me:s3cret@127.0.0.1:{port}/x")).unwrap().open().unwrap();
