@@ -35,7 +35,8 @@ fn what_nobody_changed_is_the_same_and_what_was_changed_is_found() {
     place.write("events.ndjson", &events);
     let count = Events::parse(&events).of(&CHANNELS.split(',').collect::<Vec<_>>()).count() as u64;
 
-    let same = place.run("reparse archive --events live --json").ok();
+    let same = place.run("reparse archive --events live --json --examples 3");
+    assert_eq!(same.status, Some(0), "{}{}", same.stdout, same.stderr);
     let report = json(&same);
     assert_eq!((report["same"].as_bool(), sum(&report, "changed") + sum(&report, "missing") + sum(&report, "new")), (Some(true), 0), "{report:#}");
     assert!(sum(&report, "same") >= count, "{report:#}");
@@ -82,6 +83,37 @@ fn what_nobody_changed_is_the_same_and_what_was_changed_is_found() {
     assert!(!others.stdout.contains("trade"), "{}", others.stdout);
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn a_dataset_is_compared_as_its_lines_are() {
+    let place = Place::new();
+    let venues = "--exchanges bybit,binance";
+    place.run(&format!("run {venues} --channels {CHANNELS} --simulate --listen off --for 2s --sink file:live --capture archive")).ok();
+    // Both of them whole: a run that ends may leave something for the next one to deliver.
+    place.run(&format!("replay archive {venues} --channels {CHANNELS} --sink parquet:rows --sink file:lines")).ok();
+    let sorted = |lines: &str| {
+        let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let lines: String = support::files(&place.path("lines")).iter().map(|path| support::text(path)).collect();
+    let rows = place.run("tail parquet:rows --no-follow").ok();
+    assert!(lines.lines().count() > 500 && sorted(&rows.stdout) == sorted(&lines), "{} and {} bytes", rows.stdout.len(), lines.len());
+    let report = json(&place.run("reparse archive --events lines --json").ok());
+    assert!(sum(&report, "same") > 500, "{report:#}");
+    for events in ["rows", "parquet:rows"] {
+        assert_eq!(json(&place.run(&format!("reparse archive --events {events} --json")).ok()), report);
+    }
+    // A dataset of which a file is damaged is not compared as if it were whole.
+    let folder = std::fs::read_dir(place.path("rows/type=trade/venue=bybit")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(folder.join("part-damaged.parquet"), "no parquet").unwrap();
+    let refused = place.run("reparse archive --events rows");
+    assert!(refused.status == Some(1) && refused.stderr.contains("part-damaged.parquet"), "{}", refused.stderr);
+    let told = place.run("tail parquet:rows --no-follow --log json");
+    assert!(told.status == Some(1) && told.stderr.contains("part-damaged.parquet"), "{}", told.stderr);
+    assert_eq!(Events::parse(&told.stdout).len(), lines.lines().count(), "the rest is there");
+}
+
 /// When the event of a line was received.
 fn received(line: &str) -> i64 {
     Events::parse(line).lines().next().unwrap().received()
@@ -95,7 +127,7 @@ fn what_is_not_there_is_wrong_usage() {
         ("reparse none.ndjson", "--events <PATH>"),
         ("reparse none.ndjson --events nowhere", "cannot read `nowhere`: No such file or directory"),
         ("reparse nowhere --events none.ndjson", "cannot open nowhere: No such file or directory"),
-        ("reparse none.ndjson --events redis://u:p@h", "--events: `redis://***@h` is nothing that this build reads events from"),
+        ("reparse none.ndjson --events amqp://u:p@h", "--events: `amqp://***@h` is nothing that this build reads events from"),
     ] {
         let refused = place.run(arguments);
         assert_eq!(refused.status, Some(2), "{arguments}: {}", refused.stderr);

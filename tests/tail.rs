@@ -74,6 +74,8 @@ fn a_wrong_source_is_wrong_usage() {
         ("tail", "<URI>"),
         ("tail mysql://u:p@h", "`mysql://***@h` is nothing that this build reads events from"),
         ("tail file:./nowhere", "cannot read `./nowhere`: No such file or directory"),
+        #[cfg(feature = "parquet")]
+        ("tail parquet:. --no-follow", "there is no dataset (`type=…/venue=…/date=…`) in `.`"),
         ("tail file:. --from yesterday", "--from: `yesterday` is no time"),
     ] {
         let ended = place.run(arguments);

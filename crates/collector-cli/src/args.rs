@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Print what sinks hold, as it comes; of several, each event once
     #[command(
-        after_help = "Examples:\n  collector tail file:./data\n  collector tail file:/mnt/a/data file:/mnt/b/data --from 1h | jq -c 'select(.type==\"funding\")'\n  collector tail file:./data --no-follow > all.ndjson"
+        after_help = "Examples:\n  collector tail file:./data\n  collector tail file:/mnt/a/data file:/mnt/b/data --from 1h | jq -c 'select(.type==\"funding\")'\n  collector tail file:./data --no-follow > all.ndjson\n  collector tail parquet:./data --no-follow --from 2026-01-05 | jq -c 'select(.type==\"liquidation\")'\n  collector tail redis://localhost"
     )]
     Tail(TailArgs),
     /// Merge small files of a Parquet dataset's days that are over; a running collector does it by itself
@@ -212,7 +212,7 @@ pub(crate) struct ReparseArgs {
     /// Captures, plain or zstd-compressed, or directories of them [default: standard input]
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The events that were collected: a directory, a file, or an address such as `file:DIR`
+    /// The events that were collected: a directory of event lines or a Parquet dataset, a file, or an address such as `parquet:DIR`
     #[arg(long, value_name = "PATH", required = true)]
     pub(crate) events: String,
     /// Show so many differences of each venue and channel, as event lines
@@ -359,7 +359,7 @@ pub(crate) struct AuditArgs {
 /// Flags of `tail`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TailArgs {
-    /// Where the events are, as their sinks are called: `file:DIR`; also `file:FILE`, `stdin:`
+    /// Where the events are, as their sinks are called: `file:DIR`, `nats://HOST/STREAM`, `kafka://HOST/TOPIC`, `redis://HOST`, `parquet:DIR` (with --no-follow); also `file:FILE`, `stdin:`
     #[arg(value_name = "URI", required = true)]
     pub(crate) sources: Vec<String>,
     /// Begin with what was received then: `start` (all that is kept), `now`, `2026-01-05T13`, `2026-01-05`, or how long ago (`24h`) [default: now; `start` with --no-follow]

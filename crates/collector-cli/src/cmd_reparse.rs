@@ -70,8 +70,8 @@ const ALL: Reading = Reading { from: Since::Start, follow: false };
 /// Where the collected events are: a source's address, or a path.
 fn source(text: &str) -> Result<SourceUri, Usage> {
     let is_address = text.split_once(':').is_some_and(|(scheme, _)| SinkUri::is_scheme(scheme));
-    let address = if is_address { text.to_owned() } else { format!("file:{text}") };
-    SourceUri::parse(&address).map_err(|error| Usage(format!("--events: {error}")))
+    let source = if is_address { SourceUri::parse(text) } else { SourceUri::of_path(text) };
+    source.map_err(|error| Usage(format!("--events: {error}")))
 }
 
 /// What is compared: what was asked for, and of the channels, if nobody named any, those that were collected.

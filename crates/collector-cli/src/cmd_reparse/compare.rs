@@ -84,6 +84,8 @@ pub(super) struct Comparison {
     span: HashMap<String, (Time, Time)>,
     /// Instruments and types of which a state came.
     states: HashSet<Place>,
+    /// When the first trade of an instrument was received.
+    traded: HashMap<Place, Time>,
     /// Errors that the captures gave and that were not collected.
     errors: HashSet<u64>,
     new: HashMap<(Place, Time), VecDeque<New>>,
@@ -155,6 +157,9 @@ impl Comparison {
         sealer.seal(&mut events);
         for event in &events {
             self.mark(event);
+            if let Body::Trade(_) = event.body {
+                self.traded.entry(place(event)).or_insert(event.received);
+            }
         }
         let first: Vec<(EventId, bool)> = events.iter().map(|event| (event.id, event.body.is_state() && self.states.insert(place(event)))).collect();
         let first: HashSet<EventId> = first.into_iter().filter_map(|(id, first)| first.then_some(id)).collect();
@@ -187,6 +192,11 @@ impl Comparison {
 
     /// Whether it is of the past that the first capture found there: of what is read to close a gap, a run passes on what was missed.
     fn happened_before(&self, event: &Event) -> bool {
+        // Between the first capture and a subscription there is time to trade, too: a list that came later tells of that.
+        let traded = self.traded.get(&place(event)).copied();
+        if traded.is_some_and(|first| event.received > first && event.time.is_some_and(|time| time < first)) {
+            return true;
+        }
         let time = match &event.body {
             Body::Trade(_) => event.time,
             Body::Candle(candle) => Some(candle.open_time),
