@@ -176,7 +176,8 @@ impl From<ParquetError> for RowFault {
 fn read_rows(reader: &dyn FileReader, form: &Form, lines: &mut Lines<'_>) -> Result<(), RowFault> {
     for group in 0..reader.num_row_groups() {
         for row in reader.get_row_group(group)?.get_row_iter(None)? {
-            form.write(&row?, &mut lines.bytes)?;
+            let (row, whole) = (row?, lines.bytes.len());
+            form.write(&row, &mut lines.bytes).inspect_err(|_| lines.bytes.truncate(whole))?;
             lines.count += 1;
             if lines.bytes.len() >= BATCH_BYTES {
                 lines.tell()?;
