@@ -6,7 +6,7 @@
 mod support;
 
 use std::collections::HashSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
@@ -271,6 +271,28 @@ fn a_full_disk_under_the_dataset_loses_nothing() {
     seen.assert_once();
     assert_same_ids("parquet", &in_parquet(&python, &data), &seen, true);
     place.run("audit").ok();
+}
+
+/// A log on a full disk: nothing that would be said is worth an event.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_takes_nothing_costs_nothing() {
+    let _alone = support::alone();
+    let Some(server) = test_servers::redis() else { return };
+    let (place, network) = (Place::new(), Proxy::to(server.address()));
+    let sim = Sim::start(market(3, RATE));
+    let mut command = loaded(&place, &sim, &[FILES, &format!("redis://{}?maxlen=0&latest=off", network.address())]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    // Each attempt to reach it would be told.
+    network.refuse();
+    let mut run = command.args(["--for", "5s"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    eventually("events in the files", || (Events::of_killed(&place.path("out")).len() > 3000).then_some(()));
+    network.heal();
+    let status = run.wait().unwrap();
+    let seen = Events::of_sink(&place.path("out"));
+    assert_same_ids("redis", &in_redis(server.address()).ids(), &seen, true);
+    assert_eq!(status.code(), Some(0));
+    drop(sim);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use exchange_core::capture::Capture;
 use exchange_sinks::{Lines, Rest};
 
+use crate::logging::say;
 use crate::run::Usage;
 
 /// Lines that are no captures are named one by one up to this number, then counted.
@@ -98,7 +99,7 @@ impl Captures {
             };
             self.strange += 1;
             if self.strange <= NAMED {
-                eprintln!("{what}");
+                say!("{what}");
             }
         }
     }
@@ -153,7 +154,7 @@ impl Captures {
                     }
                     Rest::Torn => {
                         self.torn += 1;
-                        eprintln!("{}: ends within a block, behind line {}: its writer was killed, or still writes", current.name, current.count);
+                        say!("{}: ends within a block, behind line {}: its writer was killed, or still writes", current.name, current.count);
                     }
                 }
             }

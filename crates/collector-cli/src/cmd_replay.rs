@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::args::ReplayArgs;
 use crate::captures::Captures;
-use crate::logging;
+use crate::logging::{self, say};
 use crate::run::{self, Signals, Usage};
 use crate::settings::Settings;
 
@@ -139,7 +139,7 @@ async fn play(settings: &Settings, mut replay: Replay, mut read: Read, speed: Sp
         _ if status != ExitCode::SUCCESS => status,
         Told { unreadable: 0, strange: 0 } => status,
         Told { unreadable: 0, strange } => {
-            eprintln!("{strange} lines were no captures of a venue that is known here");
+            say!("{strange} lines were no captures of a venue that is known here");
             ExitCode::from(3)
         }
         Told { .. } => ExitCode::FAILURE,
@@ -192,7 +192,7 @@ impl Read {
                     Ok(_) => {}
                     Err(error) => {
                         unreadable += 1;
-                        eprintln!("{error:#}");
+                        say!("{error:#}");
                     }
                 }
             }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::args::TailArgs;
 use crate::cmd_audit::hour;
-use crate::logging;
+use crate::logging::{self, say};
 use crate::run::{Signals, Usage};
 use crate::settings::Settings;
 
@@ -99,7 +99,7 @@ async fn tail(sources: Vec<Box<dyn Source>>, window: usize) -> anyhow::Result<Ex
             failed |= !reader.await.context("a reader failed")?;
         }
     }
-    eprintln!("{} events, {} repetitions left out", merge.new, merge.repetitions);
+    say!("{} events, {} repetitions left out", merge.new, merge.repetitions);
     match printed {
         Err(error) if error.kind() != SinkErrorKind::Closed => Err(error.into()),
         _ => Ok(ExitCode::from(u8::from(failed))),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use exchange_core::{Body, Event, Latest, Offline, Sealer, Venue};
 
 use crate::captures::{Captures, Line};
+use crate::logging::say;
 
 /// Events are written when there are so many of them.
 const TOGETHER: usize = 512;
@@ -33,7 +34,7 @@ pub(crate) fn run(venues: Vec<Venue>, files: &[PathBuf], lenient: bool, fold: bo
             Ok(Some(line)) => decoder.take(line)?,
             Ok(None) => break,
             Err(error) => {
-                eprintln!("{error:#}");
+                say!("{error:#}");
                 complete = false;
             }
         }

@@ -1,5 +1,7 @@
 //! `collector`: the command line of the exchange market-data collector.
 
+#![warn(clippy::print_stderr)]
+
 mod args;
 mod captures;
 mod cmd_audit;
@@ -32,6 +34,7 @@ use exchange_core::{Profile, Time, Venue};
 
 use crate::args::{Cli, Command};
 use crate::config::{Config, Environment, Given};
+use crate::logging::say;
 use crate::settings::{Need, Settings};
 
 fn main() -> ExitCode {
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            say!("{error:#}");
             ExitCode::from(if error.is::<run::Usage>() || error.is::<config::Problems>() { 2 } else { 1 })
         }
     }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::heartbeat;
 use crate::live;
-use crate::logging::{self, Voice};
+use crate::logging::{self, Voice, say};
 use crate::serve;
 use crate::settings::Settings;
 
@@ -47,7 +47,7 @@ fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<
         let mut lacking: BTreeSet<(Channel, Market)> = BTreeSet::new();
         for &market in &settings.markets {
             if !venue.profile.markets.contains_key(&market) {
-                eprintln!("{name}: has no {market} market");
+                say!("{name}: has no {market} market");
                 continue;
             }
             let unserved = exchange_runtime::unserved(venue, market, &settings.channels, settings.mode);
@@ -62,7 +62,7 @@ fn served_channels(settings: &Settings, venues: &[Venue]) -> anyhow::Result<Vec<
         for &channel in &settings.channels {
             let markets: Vec<&str> = lacking.iter().filter(|(lacks, _)| *lacks == channel).map(|(_, market)| market.as_str()).collect();
             if !markets.is_empty() {
-                eprintln!("{name}: does not serve {channel}{how} for {}: left out", markets.join(", "));
+                say!("{name}: does not serve {channel}{how} for {}: left out", markets.join(", "));
             }
         }
         if any {
@@ -246,20 +246,24 @@ pub(crate) fn report(settings: &Settings, summary: &Summary, interrupted: bool, 
     let mut failed = sink_failed;
     for (name, venue) in &summary.venues {
         let counts = &venue.counts;
-        eprintln!(
+        say!(
             "{name}: {} events, {} unchanged, {} duplicates, {} gaps, {} errors",
-            counts.events, counts.unchanged, counts.duplicates, counts.gaps, counts.errors
+            counts.events,
+            counts.unchanged,
+            counts.duplicates,
+            counts.gaps,
+            counts.errors
         );
         // What was wrong to the end: a venue that was never reached has no other errors to count.
         for (what, why) in &venue.problems {
-            eprintln!("{name}: {what}: {why}");
+            say!("{name}: {what}: {why}");
         }
         failed |= settings.once && (venue.failed > 0 || !venue.problems.is_empty());
     }
     for (name, error) in &summary.sink_errors {
         if error.kind() != SinkErrorKind::Closed {
             failed = true;
-            eprintln!("{name}: {error}");
+            say!("{name}: {error}");
         }
     }
     for waiting in &summary.waiting {
@@ -268,15 +272,15 @@ pub(crate) fn report(settings: &Settings, summary: &Summary, interrupted: bool, 
         let SinkStatus { name, batches, bytes, .. } = waiting;
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let size = *bytes as f64 / f64::from(1 << 20);
-        eprintln!("{name}: {batches} batches ({size:.1} MiB) wait in the journal: the next run of the same name delivers them");
+        say!("{name}: {batches} batches ({size:.1} MiB) wait in the journal: the next run of the same name delivers them");
     }
     if let Some(error) = &summary.capture_error {
         failed = true;
-        eprintln!("the captures are not complete: {error}");
+        say!("the captures are not complete: {error}");
     }
     if let Some(error) = &summary.ledger_error {
         failed = true;
-        eprintln!("the ledger is not complete: {error}");
+        say!("the ledger is not complete: {error}");
     }
     ExitCode::from(u8::from(failed))
 }

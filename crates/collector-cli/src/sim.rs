@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::logging::say;
 use crate::run::Usage;
 use crate::settings::{Settings, Sim};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let simulator = venue_sim::start(&config(&settings.sim, names, None)).map_err(|error| Usage(error.to_string()))?;
         println!("{}", simulator.options().join(" "));
-        eprintln!("serving on {}; Ctrl-C stops", simulator.address());
+        say!("serving on {}; Ctrl-C stops", simulator.address());
         let over = async {
             match settings.stop_after {
                 Some(after) => tokio::time::sleep(after).await,
