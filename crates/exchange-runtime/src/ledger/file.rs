@@ -14,18 +14,19 @@
 //! | `taken` | ends the rows of the takes `first` to `last` (takes are numbered from 1): so many `lines`, known `at` |
 //! | `end` | the run ended in an orderly way |
 
+mod read;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use exchange_core::ledger::{Account, Entry, Hour, Key, Kind, Share};
-use exchange_core::{Market, Time};
+use exchange_core::Time;
+use exchange_core::ledger::{Account, Entry, Hour, Key, Share};
 use serde::{Deserialize, Serialize};
 
-use crate::state::StateDir;
+pub use self::read::{Ledger, Run, names, read};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -33,8 +34,10 @@ const VERSION: u32 = 1;
 const KEEP: i64 = 90 * 24;
 /// The directory in the state directory.
 pub(crate) const PART: &str = "ledger";
+/// How hard files of hours that are over are compressed.
 const LEVEL: i32 = 9;
 
+/// A line, as the table above says. Times are in microseconds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line<'a> {
@@ -278,205 +281,6 @@ fn close(path: &Path) -> io::Result<()> {
     out.finish()?.sync_data()?;
     std::fs::rename(&being_written, &closed)?;
     std::fs::remove_file(path)
-}
-
-/// A collector's ledger, as it was read.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    /// Its runs, by their numbers.
-    pub runs: BTreeMap<i64, Run>,
-    /// What is wrong with the files: rows are missing or cannot be understood.
-    pub problems: Vec<String>,
-    /// What was left out, and is no sign of harm.
-    pub notes: Vec<String>,
-    /// Whether the collector is running: its last run goes on.
-    pub running: bool,
-}
-
-/// One run of a collector.
-#[derive(Debug, Default)]
-pub struct Run {
-    /// The names of its sinks.
-    pub sinks: Vec<String>,
-    /// Its rows.
-    pub rows: Account,
-    /// Rows that were added up under the name `*` because they balance.
-    pub settled: Account,
-    /// Until when its rows are known.
-    pub known_until: Time,
-    /// Whether it ended in an orderly way.
-    pub ended: bool,
-    /// The takes of rows that were read.
-    takes: Option<(u64, u64)>,
-}
-
-/// The names of the collectors that have a ledger in this state directory.
-///
-/// # Errors
-/// Where the directory cannot be read.
-pub fn names(state: &Path) -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(state.join(PART)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if let (true, Some(name)) = (entry.file_type()?.is_dir(), entry.file_name().to_str()) {
-            names.push(name.to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Reads a collector's ledger. Only rows of `hours` are read, and only those that are to be `seen` one by one keep their
-/// names once they balance: the rest of a long ledger would not fit into memory.
-///
-/// # Errors
-/// Where a file cannot be read.
-pub fn read(state: &Path, name: &str, hours: &dyn Fn(Hour) -> bool, seen: &dyn Fn(&Key) -> bool) -> io::Result<Ledger> {
-    let directory = state.join(PART).join(name);
-    let mut ledger = Ledger { running: StateDir::is_running(state, name), ..Ledger::default() };
-    let files = stored(&directory)?;
-    for (at, (hour, path)) in files.iter().enumerate() {
-        // The closed file of an hour has all that the other has, which is about to be removed.
-        if files.get(at + 1).is_some_and(|(next, _)| next == hour) {
-            continue;
-        }
-        match ledger.add_file(path, hours) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_closed(path) => {
-                // It was closed in the meantime.
-                ledger.add_file(&path.with_extension("ndjson.zst"), hours)?;
-            }
-            added => added?,
-        }
-        // Rows may come an hour late, if they came at its end; a sink in trouble may be later still, but until then its
-        // rows do not balance.
-        for run in ledger.runs.values_mut() {
-            run.rows.settle(hour.plus(-1), &mut run.settled, seen);
-        }
-    }
-    // It may have begun while its files were read.
-    ledger.running |= StateDir::is_running(state, name);
-    Ok(ledger)
-}
-
-impl Ledger {
-    /// The run that goes on.
-    pub fn is_open(&self, run: i64) -> bool {
-        self.running && self.runs.last_key_value().is_some_and(|(last, read)| *last == run && !read.ended)
-    }
-
-    fn add_file(&mut self, path: &Path, hours: &dyn Fn(Hour) -> bool) -> io::Result<()> {
-        let file = File::open(path)?;
-        let mut lines: Box<dyn BufRead> = if is_closed(path) { Box::new(BufReader::new(zstd::Decoder::new(file)?)) } else { Box::new(BufReader::new(file)) };
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // The rows of a take, until it is known to be whole.
-        let mut rows = Account::default();
-        let mut count = 0;
-        let mut line = Vec::new();
-        let mut number = 0;
-        loop {
-            line.clear();
-            let read = match lines.read_until(b'\n', &mut line) {
-                Err(error) if is_closed(path) => {
-                    self.problems.push(format!("{name}:{}: {error}", number + 1));
-                    return Ok(());
-                }
-                read => read?,
-            };
-            number += 1;
-            if read == 0 {
-                break;
-            }
-            let wrong = |what: &dyn std::fmt::Display| format!("{name}:{number}: {what}");
-            let parsed = match serde_json::from_slice::<Line<'_>>(&line) {
-                Ok(parsed) if line.ends_with(b"\n") => parsed,
-                Err(error) if line.ends_with(b"\n") => {
-                    self.problems.push(wrong(&format_args!("not a row of a ledger: {error}")));
-                    continue;
-                }
-                // Nothing can follow.
-                _ => {
-                    count += 1;
-                    continue;
-                }
-            };
-            match parsed {
-                Line::Begin { ledger, run, sinks } => {
-                    if ledger != VERSION {
-                        self.problems.push(wrong(&format_args!("written in version {ledger} of the format, and this program knows version {VERSION}")));
-                        return Ok(());
-                    }
-                    if count > 0 {
-                        self.problems.push(wrong(&format_args!("{count} rows before it belong to no take")));
-                        (rows, count) = (Account::default(), 0);
-                    }
-                    let known = self.runs.entry(run).or_default();
-                    known.known_until = known.known_until.max(Time::from_micros(run));
-                    for sink in sinks.iter() {
-                        known.rows.add_shares(sink, []);
-                    }
-                    known.sinks = sinks.into_owned();
-                }
-                Line::Venue { hour, venue, market, channel, counts, .. } => {
-                    count += 1;
-                    match group(&hour, &venue, &market, &channel) {
-                        Some(key) if hours(key.hour) => rows.add_entries(named(&key, counts)),
-                        Some(_) => {}
-                        None => self.problems.push(wrong(&"not a row of a ledger: its hour, market or channel is none")),
-                    }
-                }
-                Line::Sink { sink, hour, venue, market, channel, counts, .. } => {
-                    count += 1;
-                    match group(&hour, &venue, &market, &channel) {
-                        Some(key) if hours(key.hour) => rows.add_shares(&sink, named(&key, counts)),
-                        Some(_) => {}
-                        None => self.problems.push(wrong(&"not a row of a ledger: its hour, market or channel is none")),
-                    }
-                }
-                Line::Taken { run, first, last, lines, at } => {
-                    if lines != count {
-                        self.problems.push(wrong(&format_args!("{count} rows were read where {lines} were written")));
-                    }
-                    let Some(known) = self.runs.get_mut(&run) else {
-                        self.problems.push(wrong(&"rows of a run that has no beginning"));
-                        (rows, count) = (Account::default(), 0);
-                        continue;
-                    };
-                    if let Some((_, before)) = known.takes
-                        && first != before + 1
-                    {
-                        self.problems.push(wrong(&format_args!("takes {} to {} of rows are missing", before + 1, first.saturating_sub(1))));
-                    }
-                    known.takes = Some((known.takes.map_or(first, |(first, _)| first), last));
-                    known.known_until = known.known_until.max(Time::from_micros(at));
-                    known.rows.add(std::mem::take(&mut rows));
-                    count = 0;
-                }
-                Line::End { run, at } => {
-                    let known = self.runs.entry(run).or_default();
-                    known.ended = true;
-                    known.known_until = known.known_until.max(Time::from_micros(at));
-                }
-            }
-        }
-        // Where the collector runs, the rest of it is being written.
-        if count > 0 && !self.running {
-            self.notes.push(format!("{name}: its last {count} lines are half a take of rows, and are left out"));
-        }
-        Ok(())
-    }
-}
-
-/// The key of a line's rows, but for their names.
-fn group(hour: &str, venue: &str, market: &str, channel: &str) -> Option<Key> {
-    Some(Key { hour: Hour::parse(hour)?, venue: venue.into(), kind: Kind::parse(channel)?, market: Market::parse(market)?, name: Arc::from("") })
-}
-
-fn named<T>(key: &Key, counts: BTreeMap<Cow<'_, str>, T>) -> impl Iterator<Item = (Key, T)> {
-    counts.into_iter().map(|(name, counts)| (Key { name: (&*name).into(), ..key.clone() }, counts))
 }
 
 #[cfg(test)]

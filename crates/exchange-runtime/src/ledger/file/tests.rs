@@ -1,3 +1,6 @@
+use exchange_core::Market;
+use exchange_core::ledger::Kind;
+
 use super::*;
 
 const RUN: i64 = 1_767_621_600_000_000; // 2026-01-05T14:00Z
