@@ -8,56 +8,34 @@
 mod asker;
 mod error;
 mod markets;
+mod part;
+mod record;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use exchange_core::event::{Book, Candle, Funding, FundingSettled, Liquidation, OpenInterest, Ticker, Trade};
-use exchange_core::history::Walk;
 use exchange_core::instrument::Details;
-use exchange_core::plan::{Poll, Range, most_records, request, request_range};
+use exchange_core::plan::{Poll, Range};
 use exchange_core::profile::Endpoint;
-use exchange_core::{Body, Channel, Event, EventId, Instrument, Interval, Latest, Market, Mode, Sealer, Time, Venue, Want};
+use exchange_core::{Body, Channel, Event, Instrument, Interval, Latest, Market, Mode, Sealer, Time, Venue, Want};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use asker::Asker;
-pub use error::{ClientError, ClientErrorKind};
-use markets::{MARKETS, Markets, candidates};
-pub use watch::{Watch, WatchError};
-
+use self::asker::Asker;
+pub use self::error::{ClientError, ClientErrorKind};
+use self::markets::{MARKETS, Markets, candidates};
+use self::part::Part;
+pub use self::record::Record;
+use self::record::{book, candle, cut, details, funding, keep, liquidation, open_interest, settled, ticker, trade};
+pub use self::watch::{Watch, WatchError};
 use crate::limits::Limits;
 use crate::net::Outside;
 use crate::state::StateDir;
 
 /// Requests of one call that are under way at once.
 const CONCURRENCY: usize = 8;
-/// Candles of a longer time are asked for in several requests: the shortest window that a venue answers is 200 days.
-const LONGEST_WINDOW: Duration = Duration::from_hours(200 * 24);
-/// Answers that one call reads of a history.
-const MOST_PAGES: usize = 100;
-
-/// A fact, and whose it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record<T> {
-    /// Whose.
-    pub instrument: Arc<Instrument>,
-    /// When it arrived.
-    pub received: Time,
-    /// The venue's own time of it, where it says one.
-    pub time: Option<Time>,
-    /// The id that a collector's event of the same fact has.
-    pub id: EventId,
-    /// What it says.
-    pub value: T,
-}
-
-impl<T> Record<T> {
-    fn of(event: &Event, value: T) -> Self {
-        Self { instrument: event.instrument.clone(), received: event.received, time: event.time, id: event.id, value }
-    }
-}
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -348,86 +326,6 @@ impl Client {
         answers.buffered(CONCURRENCY).try_concat().await
     }
 
-    /// Where a channel of one instrument is to be had.
-    async fn part_of(&self, symbol: &str, channel: Channel) -> Result<Part<'_>> {
-        let instrument = self.instrument(symbol).await?;
-        let market = instrument.market;
-        let is_for = |endpoint: &&Endpoint| endpoint.is_for(&instrument);
-        let serves = || self.profile_endpoints().filter(|endpoint| !endpoint.also && !endpoint.follow && endpoint.serves(market, channel));
-        // Those for parts of one instrument's records; where there are none, what a collector would ask.
-        // (A state's history is not what it is now.)
-        let is_state = matches!(channel, Channel::OpenInterest | Channel::Book);
-        let in_parts = || serves().filter(|endpoint| endpoint.per_instrument() && endpoint.range.is_some() && !(is_state && endpoint.history));
-        let endpoint = match in_parts().next() {
-            Some(_) => in_parts().filter(is_for).min_by_key(|endpoint| endpoint.history),
-            None => serves().filter(is_for).find(|endpoint| !endpoint.history),
-        };
-        let Some(endpoint) = endpoint else { return Err(self.config(format!("there is no {} to be fetched of `{symbol}`", channel.as_str()))) };
-        let most = most_records(&self.inner.venue.profile, endpoint, market).unwrap_or(usize::MAX);
-        Ok(Part { instrument, endpoint, channel, most })
-    }
-
-    /// What one answer says of an instrument.
-    async fn ask(&self, part: &Part<'_>, range: Range) -> Result<Vec<Event>> {
-        let (profile, market) = (&self.inner.venue.profile, part.instrument.market);
-        let request = if part.endpoint.per_instrument() {
-            request_range(profile, part.endpoint, market, part.channel, &part.instrument, &range)
-        } else {
-            request(profile, part.endpoint, market, part.channel, None)
-        };
-        let mut events = self.inner.asker.ask(request).await?;
-        keep(&mut events, std::slice::from_ref(&part.instrument));
-        Ok(events)
-    }
-
-    /// The first `limit` events from `since` on.
-    async fn walk(&self, part: &Part<'_>, since: Time, limit: Option<usize>) -> Result<Vec<Event>> {
-        let mut found = BTreeMap::new();
-        let mut walk = Walk::new(since, self.inner.asker.now());
-        for _ in 0..MOST_PAGES {
-            let earliest = walk.earliest().unwrap_or(Time::MAX);
-            let is_enough = limit.is_some_and(|limit| found.range(..(Some(earliest), EventId::NONE)).count() >= limit);
-            let Some((from, to)) = walk.next_window().filter(|_| !is_enough) else { return Ok(found.into_values().collect()) };
-            let page = self.ask(part, Range { since: Some(from), until: Some(to), limit: Some(part.most) }).await?;
-            let is_full = page.len() >= part.most;
-            let inside = |event: &Event| event.time.is_none_or(|time| time >= from && time <= to);
-            let page: Vec<Event> = page.into_iter().filter(inside).collect();
-            let times = || page.iter().filter_map(|event| event.time);
-            walk.answered((from, to), is_full, times().min().zip(times().max()));
-            found.extend(page.into_iter().map(|event| ((event.time, event.id), event)));
-        }
-        Err(self.too_much())
-    }
-
-    /// Candles by windows that one answer covers, whichever end of a window the venue fills it from.
-    async fn candles(&self, part: &Part<'_>, interval: Interval, since: Time, limit: Option<usize>) -> Result<Vec<Event>> {
-        // The shortest month: a window of so many of them never holds more candles.
-        let february = Time::from_date(1970, 2, 1).unwrap_or_default();
-        let length = interval.end(february).since(february).max(Duration::from_millis(1));
-        let rows = usize::try_from(LONGEST_WINDOW.as_millis() / length.as_millis()).unwrap_or(usize::MAX).clamp(1, part.most);
-        let mut left = limit.unwrap_or(rows);
-        if left.div_ceil(rows) > MOST_PAGES {
-            return Err(self.too_much());
-        }
-        let (mut from, now) = (since, self.inner.asker.now());
-        let mut events = Vec::new();
-        while left > 0 && from <= now {
-            let limit = left.min(rows);
-            let next = from + length * u32::try_from(limit).unwrap_or(u32::MAX);
-            let until = Some(Time::from_millis(next.millis() - 1));
-            let page = self.ask(part, Range { since: Some(from), until, limit: Some(limit) }).await?;
-            // Some venues begin with the candle that was running then.
-            let outside = |event: &Event| matches!(&event.body, Body::Candle(candle) if candle.open_time < from || candle.open_time >= next);
-            events.extend(page.into_iter().filter(|event| !outside(event)));
-            (left, from) = (left - limit, next);
-        }
-        Ok(events)
-    }
-
-    fn too_much(&self) -> ClientError {
-        self.config(format!("that would take more than {MOST_PAGES} requests: ask for less at once"))
-    }
-
     /// The values of some events. A record that could not be decoded costs only itself, unless it is all there is.
     fn records<T>(&self, events: &[Event], value: fn(&Body) -> Option<T>) -> Result<Vec<Record<T>>> {
         let mut records = Vec::with_capacity(events.len());
@@ -460,59 +358,7 @@ impl Client {
     }
 }
 
-/// Where a channel of one instrument is to be had.
-struct Part<'a> {
-    instrument: Arc<Instrument>,
-    endpoint: &'a Endpoint,
-    channel: Channel,
-    /// How many records an answer holds at most.
-    most: usize,
-}
-
-/// Leaves what is about these instruments; everything, if none is named.
-fn keep(events: &mut Vec<Event>, chosen: &[Arc<Instrument>]) {
-    if chosen.is_empty() {
-        return;
-    }
-    let names: HashSet<(Market, &str)> = chosen.iter().map(|instrument| (instrument.market, &*instrument.venue_symbol)).collect();
-    events.retain(|event| names.contains(&(event.instrument.market, &*event.instrument.venue_symbol)));
-}
-
-/// Leaves the first records, or the last ones, of those that are more than was asked for.
-fn cut<T>(records: &mut Vec<T>, limit: Option<usize>, first: bool) {
-    let Some(more) = limit.and_then(|limit| records.len().checked_sub(limit)) else { return };
-    if first {
-        records.truncate(records.len() - more);
-    } else {
-        records.drain(..more);
-    }
-}
-
 /// The first whole millisecond, which is what venues count in.
 fn whole_millis(time: Time) -> Time {
     Time::from_millis((time + Duration::from_micros(999)).millis())
-}
-
-/// Makes the function that takes a value out of an event.
-macro_rules! value {
-    ($($name:ident: $variant:ident($value:ty),)+) => {
-        $(fn $name(body: &Body) -> Option<$value> {
-            if let Body::$variant(value) = body { Some(value.clone()) } else { None }
-        })+
-    };
-}
-
-value! {
-    ticker: Ticker(Ticker),
-    funding: Funding(Funding),
-    settled: FundingSettled(FundingSettled),
-    open_interest: OpenInterest(OpenInterest),
-    trade: Trade(Trade),
-    liquidation: Liquidation(Liquidation),
-    book: Book(Book),
-    candle: Candle(Candle),
-}
-
-fn details(body: &Body) -> Option<Details> {
-    if let Body::Instrument(details) = body { Some((**details).clone()) } else { None }
 }
