@@ -217,6 +217,7 @@ impl Connection {
         }
     }
 
+    /// Serves a connection to its end. One that `relieves` another takes its topics over once it has all of them.
     async fn serve(&self, mut socket: Box<dyn Socket>, post: Arc<Post>, relieves: bool) -> End {
         let mut topics = self.topics.clone();
         let wanted = topics.borrow_and_update().clone();
@@ -275,24 +276,7 @@ impl Connection {
                     session.want(self.shared.clock.now(), wanted, &mut turn);
                 }
                 message = socket.next() => {
-                    let mut next = message;
-                    let mut frames = 0;
-                    // What has arrived already goes with it.
-                    let broken = loop {
-                        match next {
-                            Some(Ok(message)) => self.take(&mut session, &message, conn, &source, &mut turn),
-                            Some(Err(error)) => break Some(error.to_string()),
-                            None => break Some("the venue closed the connection".to_owned()),
-                        }
-                        frames += 1;
-                        if frames == FRAMES_PER_BATCH {
-                            break None;
-                        }
-                        match socket.next().now_or_never() {
-                            Some(another) => next = another,
-                            None => break None,
-                        }
-                    };
+                    let broken = self.receive(&mut session, message, &mut socket, conn, &source, &mut turn);
                     // A connection that is never idle still has its pings to send.
                     let now = self.shared.clock.now();
                     if session.wake_at() <= now {
@@ -309,16 +293,7 @@ impl Connection {
                 () = tokio::time::sleep(wake) => session.handle(self.shared.clock.now(), Happened::Woken, &mut turn),
             }
         };
-        *self.rhythms.lock().unwrap_or_else(PoisonError::into_inner) = session.rhythms();
-        // What was silent is lost now, which is said elsewhere.
-        self.shared.problem(&self.silence(), None);
-        if matches!(end, End::Relieved) {
-            *post.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
-        } else if !matches!(end, End::Stopped | End::Retired) {
-            let mut gaps: Vec<Event> = Vec::new();
-            session.lost(self.shared.clock.wall(), &mut gaps);
-            self.shared.deliver(&mut gaps, None).await;
-        }
+        self.part_with(session, &end, &post).await;
         // The venue has at most a moment to say good-bye, too.
         let _closed = tokio::time::timeout(Duration::from_millis(100), socket.close()).await;
         end
@@ -339,6 +314,45 @@ impl Connection {
     /// What silent topics are called in the venue's health.
     fn silence(&self) -> String {
         format!("{} {} topics", self.market, self.url)
+    }
+
+    /// Keeps of a session that has ended what the next one is to know, and tells what is missed from here on.
+    async fn part_with(&self, session: Session, end: &End, post: &Post) {
+        *self.rhythms.lock().unwrap_or_else(PoisonError::into_inner) = session.rhythms();
+        // What was silent is lost now, which is said elsewhere.
+        self.shared.problem(&self.silence(), None);
+        if matches!(end, End::Relieved) {
+            *post.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+        } else if !matches!(end, End::Stopped | End::Retired) {
+            let mut gaps: Vec<Event> = Vec::new();
+            session.lost(self.shared.clock.wall(), &mut gaps);
+            self.shared.deliver(&mut gaps, None).await;
+        }
+    }
+
+    /// Takes a message, and those that have arrived already. Why the connection broke, if it did.
+    fn receive(
+        &self,
+        session: &mut Session,
+        message: Option<Result<Message, WsError>>,
+        socket: &mut Box<dyn Socket>,
+        conn: u64,
+        source: &str,
+        turn: &mut Turn,
+    ) -> Option<String> {
+        let mut next = message;
+        for taken in 1.. {
+            match next {
+                Some(Ok(message)) => self.take(session, &message, conn, source, turn),
+                Some(Err(error)) => return Some(error.to_string()),
+                None => return Some("the venue closed the connection".to_owned()),
+            }
+            if taken == FRAMES_PER_BATCH {
+                break;
+            }
+            next = socket.next().now_or_never()?;
+        }
+        None
     }
 
     #[inline]

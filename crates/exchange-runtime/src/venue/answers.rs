@@ -16,7 +16,7 @@ use exchange_core::{Body, Channel, Event, Instrument, Market, Request, Time, ses
 
 use super::{Done, Purpose, VenueActor, problem_of};
 use crate::http::{Answer, Http};
-use crate::net::FailureKind;
+use crate::net::{Failure, FailureKind};
 use crate::ws::Answered;
 
 /// How often one request of a `--once` cycle is tried.
@@ -26,6 +26,7 @@ const ATTEMPTS: u32 = 4;
 const FADES: Duration = Duration::from_secs(12);
 
 impl VenueActor {
+    /// A request has been answered, or has failed.
     pub(super) async fn finished(&mut self, done: Done) {
         let Done { purpose, request, page, sweep, result } = done;
         let now = self.shared.clock.now();
@@ -37,20 +38,8 @@ impl VenueActor {
         }
         let mut turn = std::mem::take(&mut self.turn);
         let mut skipped = 0;
-        let outcome = match result {
-            Ok(answer) => {
-                self.measure(&request, &answer);
-                let received = self.shared.clock.wall();
-                let decoded = self.decode(&request, &answer, received, key.as_deref().filter(|_| !page), &mut turn);
-                self.capture(&request, &answer, received, &purpose, &turn.events);
-                decoded.map(|records| skipped = records)
-            }
-            Err(failure) if failure.kind == FailureKind::Timeout => {
-                self.latencies.entry(request.endpoint.clone()).or_default().late();
-                Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None })
-            }
-            Err(failure) => Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None }),
-        };
+        let memo_key = key.as_deref().filter(|_| !page);
+        let outcome = self.read(&request, result, &purpose, memo_key, &mut turn).map(|records| skipped = records);
         self.count(&request, outcome.as_ref().err().map(|refusal| refusal.kind));
         let answer = match (&purpose, &outcome) {
             (Purpose::Ask(channel, instrument, ..), Ok(())) => session::Answer::given(&turn.events, *channel, instrument),
@@ -61,28 +50,13 @@ impl VenueActor {
             // A question, no source: its few newest records would hide what was missed before them from the refill.
             turn.events.retain(|event| matches!(event.body, Body::DecodeError(_)));
         }
-        let refill = matches!(purpose, Purpose::Refill(..));
-        if let Some(scheduled) = key.as_ref().and_then(|key| self.schedule.get_mut(key)) {
-            scheduled.running += u32::try_from(turn.fetch.len()).unwrap_or(0);
-        }
-        // What was missed is asked for span by span.
-        for next in turn.fetch.drain(..).filter(|_| !refill) {
-            self.urgent.push_back((purpose.clone(), next, true));
-        }
         if let Some(key) = &key {
             match outcome {
                 Ok(()) => self.roster.answered(key, &turn.events),
                 Err(_) => self.roster.failed(key),
             }
         }
-        for said in turn.allowances.drain(..) {
-            if self.shared.limits.learn(self.shared.venue.exchange, &said) {
-                self.gate.allow(&said);
-            }
-        }
-        turn.controls.clear();
-        turn.send.clear();
-        turn.resync.clear();
+        self.follow(&mut turn, &purpose);
         if let Purpose::Refill(channel, instrument) = &purpose {
             self.refilled(now, &request, (*channel, instrument), &outcome, &mut turn.events).await;
         } else {
@@ -115,6 +89,48 @@ impl VenueActor {
             (Err(refusal), Purpose::Poll(key)) => self.refused(now, &request, &key, &refusal),
             (_, Purpose::Refill(..)) => {}
         }
+    }
+
+    /// Decodes an answer, if there is one; how many of its records were passed over. `key` is that of the poll whose memo it is
+    /// held against.
+    fn read(&mut self, request: &Request, result: Result<Answer, Failure>, purpose: &Purpose, key: Option<&str>, turn: &mut Turn) -> Result<u64, Refusal> {
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(failure) => {
+                if failure.kind == FailureKind::Timeout {
+                    self.latencies.entry(request.endpoint.clone()).or_default().late();
+                }
+                return Err(Refusal { kind: ErrorKind::Transient, message: failure.message, until: None });
+            }
+        };
+        self.measure(request, &answer);
+        let received = self.shared.clock.wall();
+        let decoded = self.decode(request, &answer, received, key, turn);
+        self.capture(request, &answer, received, purpose, &turn.events);
+        decoded
+    }
+
+    /// Does what an answer asks for besides passing on its events: the next pages, and what the venue allows.
+    fn follow(&mut self, turn: &mut Turn, purpose: &Purpose) {
+        if let Purpose::Poll(key) = purpose
+            && let Some(scheduled) = self.schedule.get_mut(key)
+        {
+            scheduled.running += u32::try_from(turn.fetch.len()).unwrap_or(0);
+        }
+        // What was missed is asked for span by span.
+        let refill = matches!(purpose, Purpose::Refill(..));
+        for next in turn.fetch.drain(..).filter(|_| !refill) {
+            self.urgent.push_back((purpose.clone(), next, true));
+        }
+        for said in turn.allowances.drain(..) {
+            if self.shared.limits.learn(self.shared.venue.exchange, &said) {
+                self.gate.allow(&said);
+            }
+        }
+        // Those are for connections.
+        turn.controls.clear();
+        turn.send.clear();
+        turn.resync.clear();
     }
 
     /// What was missed has come, or not.
