@@ -14,6 +14,8 @@ mod hyperliquid;
 mod kucoin;
 mod mexc;
 mod okx;
+#[cfg(test)]
+mod testing;
 
 /// All venues, in alphabetical order.
 pub fn all() -> &'static [&'static dyn Exchange] {

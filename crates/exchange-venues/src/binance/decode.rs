@@ -231,34 +231,30 @@ fn option_open_interest(_: &Input<'_>, out: &mut Out<'_>, o: wire::OptionOpenInt
 
 #[cfg(test)]
 mod tests {
+    use exchange_core::instrument::Status;
+    use exchange_core::{Event, Feed, Turn, Venue};
+
     use super::*;
     use crate::binance::Binance;
-    use exchange_core::feed::Reply;
-    use exchange_core::instrument::Status;
-    use exchange_core::profile::Method;
-    use exchange_core::{Event, Exchange, Feed, Profile, Turn, Venue};
+    use crate::testing;
 
+    const NOW: Time = Time::from_millis(1_784_894_400_000);
     const EXCHANGE_INFO: &str = r#"{"symbols":[{"symbol":"BTCUSDT","pair":"BTCUSDT","contractType":"PERPETUAL","deliveryDate":4133404800000,
         "status":"TRADING","baseAsset":"BTC","quoteAsset":"USDT","marginAsset":"USDT","filters":[]}]}"#;
     const FUNDING_INFO: &str = r#"[{"symbol":"BTCUSDT","adjustedFundingRateCap":"0.02","adjustedFundingRateFloor":"-0.02","fundingIntervalHours":4}]"#;
 
     fn venue() -> Venue {
-        Venue::new(&Binance, Profile::parse(Binance.policy()).unwrap())
+        testing::venue(&Binance)
     }
 
     /// What a USD-M answer gives.
     fn get(venue: &Venue, path: &str, payload: &str) -> Vec<Event> {
         let url = format!("http://proxy/of/fapi{path}");
-        let reply = Reply { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-        let mut turn = Turn::default();
-        Feed::new(venue.clone(), Market::Linear).reply(Time::from_millis(1_784_894_400_000), &reply, &mut turn).unwrap();
-        turn.events
+        testing::answer(&mut Feed::new(venue.clone(), Market::Linear), NOW, &url, None, payload).events
     }
 
     fn frame(venue: &Venue, market: Market, url: &str, payload: &str) -> Turn {
-        let mut turn = Turn::default();
-        Feed::new(venue.clone(), market).frame(Time::from_millis(1_784_894_400_000), url, payload.as_bytes(), &mut turn);
-        turn
+        testing::frame(&mut Feed::new(venue.clone(), market), NOW, url, payload)
     }
 
     #[test]
@@ -301,9 +297,7 @@ mod tests {
         let said = |market, path: &str, limits: &str| {
             let url = format!("http://proxy/of{path}");
             let payload = format!(r#"{{"timezone":"UTC","rateLimits":{limits},"symbols":[]}}"#);
-            let reply = Reply { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-            let mut turn = Turn::default();
-            Feed::new(venue(), market).reply(Time::EPOCH, &reply, &mut turn).unwrap();
+            let turn = testing::answer(&mut testing::feed(&Binance, market), Time::EPOCH, &url, None, &payload);
             let allowances: Vec<_> = turn.allowances.into_iter().map(|said| (said.limit, said.budget, said.window.as_secs())).collect();
             (allowances, turn.events.len())
         };

@@ -72,11 +72,13 @@ impl Exchange for Binance {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use exchange_core::Mode;
 
+    use super::*;
+    use crate::testing;
+
     fn profile() -> Profile {
-        Profile::parse(Binance.policy()).unwrap()
+        testing::profile(&Binance)
     }
 
     fn want(market: Market, channels: &[Channel], mode: Mode) -> Want<'_> {

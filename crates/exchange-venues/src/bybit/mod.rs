@@ -53,12 +53,13 @@ mod tests {
     use std::sync::Arc;
 
     use exchange_core::plan::{Mode, Want};
-    use exchange_core::{Channel, Instrument, Profile};
+    use exchange_core::{Channel, Instrument};
 
     use super::*;
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> exchange_core::plan::Plan {
-        let profile = Profile::parse(Bybit.policy()).unwrap();
+        let profile = testing::profile(&Bybit);
         let instruments = ["BTCUSDT", "ETHUSDT"].map(|name| Arc::new(Instrument::named(&"bybit".into(), market, name, None)));
         Bybit.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }

@@ -57,12 +57,13 @@ mod tests {
     use std::sync::Arc;
 
     use exchange_core::plan::{Mode, Plan, Want};
-    use exchange_core::{Channel, Instrument, Interval, Profile};
+    use exchange_core::{Channel, Instrument, Interval};
 
     use super::*;
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> Plan {
-        let profile = Profile::parse(Deribit.policy()).unwrap();
+        let profile = testing::profile(&Deribit);
         let instruments = ["A", "B"].map(|name| Arc::new(Instrument::named(&"deribit".into(), market, name, None)));
         Deribit.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }

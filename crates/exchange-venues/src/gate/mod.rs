@@ -118,6 +118,7 @@ mod tests {
     use exchange_core::{Instrument, Interval, Mode};
 
     use super::*;
+    use crate::testing;
 
     const ALL: [Channel; 10] = [
         Channel::Ticker,
@@ -133,7 +134,7 @@ mod tests {
     ];
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> Plan {
-        let profile = Profile::parse(Gate.policy()).unwrap();
+        let profile = testing::profile(&Gate);
         let instruments = ["BTC_USDT", "ETH_USDT"].map(|name| Arc::new(Instrument::named(&"gate".into(), market, name, None)));
         Gate.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }

@@ -66,12 +66,13 @@ mod tests {
     use std::sync::Arc;
 
     use exchange_core::plan::{Mode, Want};
-    use exchange_core::{Channel, Instrument, Profile};
+    use exchange_core::{Channel, Instrument};
 
     use super::*;
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> exchange_core::plan::Plan {
-        let profile = Profile::parse(Hyperliquid.policy()).unwrap();
+        let profile = testing::profile(&Hyperliquid);
         let instruments = ["BTC", "xyz:AAPL"].map(|name| Arc::new(Instrument::named(&"hyperliquid".into(), market, name, None)));
         Hyperliquid.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }

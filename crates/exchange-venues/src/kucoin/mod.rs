@@ -83,12 +83,13 @@ mod tests {
     use std::sync::Arc;
 
     use exchange_core::plan::{Mode, Plan, Want};
-    use exchange_core::{Channel, Instrument, Profile};
+    use exchange_core::{Channel, Instrument};
 
     use super::*;
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> Plan {
-        let profile = Profile::parse(Kucoin.policy()).unwrap();
+        let profile = testing::profile(&Kucoin);
         let instruments = ["XBTUSDTM", "ETHUSDTM"].map(|name| Arc::new(Instrument::named(&"kucoin".into(), market, name, None)));
         Kucoin.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }

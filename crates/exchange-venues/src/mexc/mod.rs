@@ -84,11 +84,13 @@ fn contract_frame(op: Op, topic: &str, frame: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use exchange_core::{Channel, Interval, Mode, Plan, Want};
+
     use super::*;
-    use exchange_core::{Channel, Interval, Mode, Plan, Profile, Want};
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> Plan {
-        let profile = Profile::parse(Mexc.policy()).unwrap();
+        let profile = testing::profile(&Mexc);
         let name = if market == Market::Spot { "BTCUSDT" } else { "BTC_USDT" };
         let instruments = [std::sync::Arc::new(exchange_core::Instrument::named(&"mexc".into(), market, name, None))];
         Mexc.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })

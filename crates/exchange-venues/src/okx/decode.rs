@@ -407,14 +407,14 @@ fn right(word: &str) -> Option<Right> {
 
 #[cfg(test)]
 mod tests {
-    use exchange_core::{Feed, Profile, Turn, Venue};
+    use exchange_core::Turn;
 
     use super::*;
     use crate::okx::Okx;
+    use crate::testing;
 
     fn controls(frames: &[&str]) -> Vec<Control> {
-        use exchange_core::Exchange;
-        let mut feed = Feed::new(Venue::new(&Okx, Profile::parse(Okx.policy()).unwrap()), Market::Linear);
+        let mut feed = testing::feed(&Okx, Market::Linear);
         let mut turn = Turn::default();
         for frame in frames {
             feed.frame(Time::from_millis(1_785_870_840_000), "wss://x", frame.as_bytes(), &mut turn);

@@ -80,12 +80,13 @@ mod tests {
     use std::sync::Arc;
 
     use exchange_core::plan::{Mode, Want};
-    use exchange_core::{Body, Channel, Decimal, Instrument, Interval, Offline, Plan, Profile, Venue};
+    use exchange_core::{Body, Channel, Decimal, Instrument, Interval, Offline, Plan};
 
     use super::*;
+    use crate::testing;
 
     fn plan(market: Market, channels: &[Channel], mode: Mode) -> Plan {
-        let profile = Profile::parse(Okx.policy()).unwrap();
+        let profile = testing::profile(&Okx);
         let instruments = ["BTC-USDT-SWAP", "ETH-USDT-SWAP"].map(|name| Arc::new(Instrument::named(&"okx".into(), market, name, None)));
         Okx.plan(&profile, &Want { market, channels, mode, fallback: false, instruments: &instruments })
     }
@@ -139,7 +140,7 @@ mod tests {
     /// base currency is what the contracts are.
     #[test]
     fn open_interest_agrees_with_its_value_in_dollars() {
-        let mut offline = Offline::new([Venue::new(&Okx, Profile::parse(Okx.policy()).unwrap())]);
+        let mut offline = Offline::new([testing::venue(&Okx)]);
         let mut events = Vec::new();
         include_str!("fixtures/linear.ndjson").lines().for_each(|line| offline.line(line.as_bytes(), &mut events));
         let about = |a: &Decimal, b: &Decimal| {

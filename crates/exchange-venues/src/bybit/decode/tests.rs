@@ -1,30 +1,23 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::{Feed, Reply as Answered, Turn};
-use exchange_core::profile::Method;
-use exchange_core::{Exchange, Profile, Venue};
+use exchange_core::Turn;
 
 use super::*;
 use crate::bybit::Bybit;
+use crate::testing;
 
-fn feed(market: Market) -> Feed {
-    static BYBIT: Bybit = Bybit;
-    Feed::new(Venue::new(&BYBIT, Profile::parse(BYBIT.policy()).unwrap()), market)
-}
+const NOW: Time = Time::from_millis(1_700_000_000_000);
 
 /// What a frame gives; events as their JSON without what all have in common.
 fn frame(market: Market, text: &str) -> (Vec<String>, Vec<Control>) {
-    let mut turn = Turn::default();
-    feed(market).frame(Time::from_millis(1_700_000_000_000), "wss://x", text.as_bytes(), &mut turn);
+    let turn = testing::frame(&mut testing::feed(&Bybit, market), NOW, "wss://x", text);
     (said(&turn), turn.controls)
 }
 
 fn reply(market: Market, target: &str, result: &str) -> (Vec<String>, Turn) {
-    let mut turn = Turn::default();
     let payload = format!(r#"{{"retCode":0,"retMsg":"OK","result":{result},"retExtInfo":{{}},"time":1700000000000}}"#);
     let url = format!("https://api.bybit.com{target}");
-    let reply = Answered { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-    feed(market).reply(Time::from_millis(1_700_000_000_000), &reply, &mut turn).unwrap();
+    let turn = testing::answer(&mut testing::feed(&Bybit, market), NOW, &url, None, &payload);
     (said(&turn), turn)
 }
 

@@ -1,23 +1,19 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::{Feed, Reply as Answered, Turn};
-use exchange_core::profile::Method;
-use exchange_core::{Event, Exchange, Profile, Venue};
+use exchange_core::{Event, Feed, Turn};
 
 use super::*;
 use crate::deribit::Deribit;
+use crate::testing;
 
 const NOW: Time = Time::from_millis(1_785_000_000_000);
 
 fn feed() -> Feed {
-    static DERIBIT: Deribit = Deribit;
-    Feed::new(Venue::new(&DERIBIT, Profile::parse(DERIBIT.policy()).unwrap()), Market::Inverse)
+    testing::feed(&Deribit, Market::Inverse)
 }
 
 fn frame(text: &str) -> Turn {
-    let mut turn = Turn::default();
-    feed().frame(NOW, "wss://x", text.as_bytes(), &mut turn);
-    turn
+    testing::frame(&mut feed(), NOW, "wss://x", text)
 }
 
 fn push(channel: &str, data: &str) -> Vec<Body> {
@@ -26,12 +22,9 @@ fn push(channel: &str, data: &str) -> Vec<Body> {
 }
 
 fn reply(target: &str, result: &str) -> Vec<Event> {
-    let mut turn = Turn::default();
     let payload = format!(r#"{{"jsonrpc":"2.0","result":{result},"usIn":1,"usOut":1785000000000000,"usDiff":1,"testnet":false}}"#);
     let url = format!("https://www.deribit.com/api/v2/public/{target}");
-    let reply = Answered { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-    feed().reply(NOW, &reply, &mut turn).unwrap();
-    turn.events
+    testing::answer(&mut feed(), NOW, &url, None, &payload).events
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::{Feed, Reply, Turn};
-use exchange_core::profile::Method;
-use exchange_core::{Event, Exchange, Profile, Venue};
+use exchange_core::{Event, Feed, Turn};
 
 use super::*;
 use crate::gate::Gate;
+use crate::testing;
+
+const NOW: Time = Time::from_millis(1_789_456_334_000);
 
 /// A feed that has seen BTC's contract.
 fn feed(market: Market) -> Feed {
-    static GATE: Gate = Gate;
-    let mut feed = Feed::new(Venue::new(&GATE, Profile::parse(GATE.policy()).unwrap()), market);
+    let mut feed = testing::feed(&Gate, market);
     let (path, row) = match market {
         Market::Spot => return feed,
         Market::Inverse => ("btc/contracts", r#"{"name":"BTC_USD","type":"inverse","quanto_multiplier":"0"}"#),
@@ -21,17 +21,11 @@ fn feed(market: Market) -> Feed {
 }
 
 fn reply(feed: &mut Feed, target: &str, body: &str) -> Vec<Event> {
-    let mut turn = Turn::default();
-    let url = format!("https://api.gateio.ws/api/v4{target}");
-    let reply = Reply { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: body.as_bytes(), memo: None };
-    feed.reply(Time::from_millis(1_789_456_334_000), &reply, &mut turn).unwrap();
-    turn.events
+    testing::answer(feed, NOW, &format!("https://api.gateio.ws/api/v4{target}"), None, body).events
 }
 
 fn frame(feed: &mut Feed, text: &str) -> Turn {
-    let mut turn = Turn::default();
-    feed.frame(Time::from_millis(1_789_456_334_000), "wss://fx-ws.gateio.ws/v4/ws/usdt", text.as_bytes(), &mut turn);
-    turn
+    testing::frame(feed, NOW, "wss://fx-ws.gateio.ws/v4/ws/usdt", text)
 }
 
 /// A figure that was measured on 2026-08-25.

@@ -1,32 +1,25 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::{Feed, Reply, Turn};
-use exchange_core::profile::Method;
-use exchange_core::{Exchange, Profile, Venue};
+use exchange_core::{Feed, Turn};
 
 use super::*;
 use crate::hyperliquid::Hyperliquid;
+use crate::testing;
 
 const NOW: Time = Time::from_millis(1_766_571_300_000);
 
 fn feed() -> Feed {
-    static HYPERLIQUID: Hyperliquid = Hyperliquid;
-    Feed::new(Venue::new(&HYPERLIQUID, Profile::parse(HYPERLIQUID.policy()).unwrap()), Market::Linear)
+    testing::feed(&Hyperliquid, Market::Linear)
 }
 
 /// What is asked for because of an answer.
 fn asked(feed: &mut Feed, request: &str, payload: &str) -> Vec<String> {
-    let mut turn = Turn::default();
-    let url = "https://api.hyperliquid.xyz/info";
-    let reply = Reply { method: Method::Post, url, request: Some(request), status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-    feed.reply(NOW, &reply, &mut turn).unwrap();
+    let turn = testing::answer(feed, NOW, "https://api.hyperliquid.xyz/info", Some(request), payload);
     turn.fetch.into_iter().filter_map(|request| request.body).collect()
 }
 
 fn frame(feed: &mut Feed, received: Time, text: &str) -> Turn {
-    let mut turn = Turn::default();
-    feed.frame(received, "wss://api.hyperliquid.xyz/ws", text.as_bytes(), &mut turn);
-    turn
+    testing::frame(feed, received, "wss://api.hyperliquid.xyz/ws", text)
 }
 
 #[test]

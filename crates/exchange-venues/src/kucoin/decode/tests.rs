@@ -1,28 +1,22 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::{Feed, Reply as Answered, Turn};
-use exchange_core::profile::Method;
-use exchange_core::{Body, Decimal, Event, Exchange, Profile, Venue};
+use exchange_core::{Body, Decimal, Event, Feed};
 
 use super::*;
 use crate::kucoin::Kucoin;
+use crate::testing;
 
 fn feed(market: Market) -> Feed {
-    Feed::new(Venue::new(&Kucoin, Profile::parse(Kucoin.policy()).unwrap()), market)
+    testing::feed(&Kucoin, market)
 }
 
 fn get(feed: &mut Feed, target: &str, data: &str) -> Vec<Event> {
-    let (mut turn, payload) = (Turn::default(), format!(r#"{{"code":"200000","data":{data}}}"#));
-    let url = format!("https://proxy/kucoin{target}");
-    let reply = Answered { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-    feed.reply(Time::from_millis(1_790_985_600_000), &reply, &mut turn).unwrap();
-    turn.events
+    let payload = format!(r#"{{"code":"200000","data":{data}}}"#);
+    testing::answer(feed, Time::from_millis(1_790_985_600_000), &format!("https://proxy/kucoin{target}"), None, &payload).events
 }
 
 fn controls(text: &str) -> Vec<Control> {
-    let mut turn = Turn::default();
-    feed(Market::Spot).frame(Time::EPOCH, "wss://x", text.as_bytes(), &mut turn);
-    turn.controls
+    testing::frame(&mut feed(Market::Spot), Time::EPOCH, "wss://x", text).controls
 }
 
 /// `a` is `b`, within a percent.

@@ -1,28 +1,24 @@
 //! What fixtures cannot show: made-up messages, and units held against each other.
 
-use exchange_core::feed::Reply;
-use exchange_core::profile::Method;
-use exchange_core::{Event, Exchange, Feed, Profile, Turn, Venue};
+use exchange_core::{Event, Feed, Venue};
 
 use super::*;
 use crate::mexc::Mexc;
+use crate::testing;
+
+const NOW: Time = Time::from_millis(1_785_542_400_000);
 
 fn venue() -> Venue {
-    Venue::new(&Mexc, Profile::parse(Mexc.policy()).unwrap())
+    testing::venue(&Mexc)
 }
 
 fn get(venue: &Venue, path: &str, payload: &str) -> Vec<Event> {
     let url = format!("https://contract.mexc.com/api/v1/contract{path}");
-    let reply = Reply { method: Method::Get, url: &url, request: None, status: 200, retry_after: None, payload: payload.as_bytes(), memo: None };
-    let mut turn = Turn::default();
-    Feed::new(venue.clone(), Market::Linear).reply(Time::from_millis(1_785_542_400_000), &reply, &mut turn).unwrap();
-    turn.events
+    testing::answer(&mut Feed::new(venue.clone(), Market::Linear), NOW, &url, None, payload).events
 }
 
 fn controls(market: Market, payload: &str) -> Vec<Control> {
-    let mut turn = Turn::default();
-    Feed::new(venue(), market).frame(Time::from_millis(1_785_542_400_000), "wss://x/ws", payload.as_bytes(), &mut turn);
-    turn.controls
+    testing::frame(&mut Feed::new(venue(), market), NOW, "wss://x/ws", payload).controls
 }
 
 const DETAIL: &str = r#"{"success":true,"code":0,"data":[
