@@ -18,6 +18,7 @@ mod journal;
 pub mod ledger;
 mod limits;
 mod losses;
+mod meters;
 mod net;
 mod output;
 mod queue;

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exchange_core::circuit::State;
-use exchange_core::event::{CHANNELS, Origin};
 use exchange_core::pipeline::{Counts, Skipped};
 use exchange_core::refill::Outcome;
 use exchange_core::{Batch, Body, Channel, Event, Instrument, Pipeline, Time, Topic, Venue};
@@ -14,17 +13,10 @@ use tokio::sync::{Notify, watch};
 use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::limits::Limits;
-use crate::net::{FailureKind, Outside};
+use crate::meters::Meters;
+use crate::net::Outside;
 use crate::output::Output;
 use crate::watchdog::Pulse;
-
-impl Health {
-    /// The worst of its circuits.
-    pub fn circuit(&self) -> State {
-        let worse = |a: State, b: State| if matches!(a, State::Open(_)) || b == State::Closed { a } else { b };
-        self.circuits.values().copied().fold(State::Closed, worse)
-    }
-}
 
 /// The tasks' common ground.
 pub(crate) struct Shared {
@@ -64,64 +56,12 @@ pub struct Health {
     pub last_event: Option<Time>,
 }
 
-struct Meters {
-    events: [metrics::Counter; CHANNELS],
-    unchanged: metrics::Counter,
-    duplicates: metrics::Counter,
-    gaps: metrics::Counter,
-    errors: metrics::Counter,
-    lag: metrics::Histogram,
-    refilled: metrics::Counter,
-    /// What was told to the counters so far.
-    told: Mutex<Counts>,
-}
-
-impl Meters {
-    fn new(venue: &str) -> Self {
-        let venue = venue.to_owned();
-        // There from the beginning: an alert needs the zero before the first of them.
-        for name in ["collector_reconnects_total", "collector_resubscriptions_total", "collector_task_restarts_total"] {
-            drop(metrics::counter!(name, "venue" => venue.clone()));
-        }
-        for reason in FailureKind::ALL {
-            drop(metrics::counter!("collector_connect_failures_total", "venue" => venue.clone(), "reason" => reason));
-        }
-        for channel in ["trade", "candle", "funding_settled"] {
-            for complete in [true, false] {
-                refills(&venue, channel, complete).increment(0);
-            }
-        }
-        let kind = |at: usize| Channel::NAMES.iter().filter_map(|name| Channel::parse(name)).find(|channel| channel.index() == at).map_or("", Channel::as_str);
-        Self {
-            events: std::array::from_fn(|at| metrics::counter!("collector_events_total", "venue" => venue.clone(), "channel" => kind(at))),
-            unchanged: metrics::counter!("collector_unchanged_total", "venue" => venue.clone()),
-            duplicates: metrics::counter!("collector_duplicates_total", "venue" => venue.clone()),
-            gaps: metrics::counter!("collector_gaps_total", "venue" => venue.clone()),
-            errors: metrics::counter!("collector_decode_errors_total", "venue" => venue.clone()),
-            refilled: metrics::counter!("collector_refilled_events_total", "venue" => venue.clone()),
-            lag: metrics::histogram!("collector_event_lag_seconds", "venue" => venue),
-            told: Mutex::default(),
-        }
+impl Health {
+    /// The worst of its circuits.
+    pub fn circuit(&self) -> State {
+        let worse = |a: State, b: State| if matches!(a, State::Open(_)) || b == State::Closed { a } else { b };
+        self.circuits.values().copied().fold(State::Closed, worse)
     }
-
-    fn tell(&self, counts: Counts) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((meter, now), before) in self.events.iter().zip(counts.by_channel).zip(told.by_channel) {
-            if now > before {
-                meter.increment(now - before);
-            }
-        }
-        self.unchanged.increment(counts.unchanged.saturating_sub(told.unchanged));
-        self.duplicates.increment(counts.duplicates.saturating_sub(told.duplicates));
-        self.gaps.increment(counts.gaps.saturating_sub(told.gaps));
-        self.errors.increment(counts.errors.saturating_sub(told.errors));
-        *told = counts;
-    }
-}
-
-/// Counts what became of gaps.
-fn refills(venue: &str, channel: &'static str, complete: bool) -> metrics::Counter {
-    metrics::counter!("collector_refills_total", "venue" => venue.to_owned(), "channel" => channel, "complete" => if complete { "true" } else { "false" })
 }
 
 impl Shared {
@@ -239,12 +179,7 @@ impl Shared {
 
     /// Counts what was recovered, and the gaps that it closed or not.
     pub(crate) fn count_refills(&self, events: &[Event]) {
-        self.meters.refilled.increment(events.iter().filter(|event| event.origin == Some(Origin::Refill)).count() as u64);
-        for event in events {
-            if let Body::Refill(refill) = &event.body {
-                refills(self.name(), refill.channel.as_str(), refill.complete).increment(1);
-            }
-        }
+        self.meters.count_refills(self.name(), events);
     }
 
     /// Keeps what left the pipeline, if anything did, while the pipeline is held.
