@@ -419,6 +419,36 @@ impl Body {
     pub fn is_state(&self) -> bool {
         matches!(self, Self::Ticker(_) | Self::Quote(_) | Self::Mark(_) | Self::Funding(_) | Self::OpenInterest(_) | Self::Instrument(_))
     }
+
+    /// Whether this is a state that carries no field.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Ticker(t) => [
+                &t.last,
+                &t.bid,
+                &t.ask,
+                &t.volume_24h,
+                &t.open_24h,
+                &t.high_24h,
+                &t.low_24h,
+                &t.turnover_24h,
+                &t.change_24h,
+                &t.last_size,
+                &t.bid_size,
+                &t.ask_size,
+            ]
+            .into_iter()
+            .all(Option::is_none),
+            Self::Quote(q) => q.bid.is_none() && q.ask.is_none() && q.bid_size.is_none() && q.ask_size.is_none(),
+            Self::Mark(m) => m.mark.is_none() && m.index.is_none() && m.basis.is_none(),
+            Self::Funding(f) => {
+                f.rate.is_none() && f.next_time.is_none() && f.interval_hours.is_none() && f.predicted_rate.is_none() && f.cap.is_none() && f.floor.is_none()
+            }
+            Self::OpenInterest(v) => v.value.is_none() && v.value_base.is_none() && v.value_quote.is_none(),
+            _ => false,
+        }
+    }
 }
 
 impl Event {

@@ -126,4 +126,9 @@ impl Method {
             Self::Post => "POST",
         }
     }
+
+    /// Reads `GET` or `POST`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Get, Self::Post].into_iter().find(|method| method.as_str() == text)
+    }
 }
