@@ -234,15 +234,9 @@ impl Task {
                 return Ok(End::Delivered);
             }
             self.tell_backlog();
-            let confirmation = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = self.delivery.reader.ready() => {}
-                () = confirmation => {}
+                () = reached(due) => {}
                 changed = self.delivery.until.changed() => if changed.is_err() {
                     return Ok(End::Late);
                 },
@@ -431,16 +425,18 @@ async fn late(until: &mut watch::Receiver<Until>, down: Option<Instant>) {
             Until::Delivered => down.map(|since| since + LAST_PATIENCE),
             Until::Stopped => None,
         };
-        let passed = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            () = passed => return,
+            () = reached(at) => return,
             changed = until.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Waits until that time, or forever if there is none.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
