@@ -30,11 +30,11 @@ mod server;
 pub use disk::{Disk, ReadOnly, disk, read_only};
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, kafka, kafka_header};
-pub use nats::nats;
+pub use nats::{nats, nats_with};
 pub use postgres::{POSTGRES_PASSWORD, postgres};
 pub use proxy::Proxy;
 pub use python::{Python, python};
-pub use rabbitmq::rabbitmq;
+pub use rabbitmq::{rabbitmq, rabbitmq_with};
 pub use redis::{redis, redis_with};
 pub use s3::s3;
 pub use server::Server;

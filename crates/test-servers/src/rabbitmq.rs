@@ -9,13 +9,19 @@ use crate::{free_port, program, skipped};
 
 /// Starts a `RabbitMQ`, whose user is `guest` with the password `guest`. It takes some seconds.
 pub fn rabbitmq() -> Option<Server> {
+    rabbitmq_with("")
+}
+
+/// Starts one with these lines of configuration, such as `default_pass = secret`.
+pub fn rabbitmq_with(configuration: &str) -> Option<Server> {
     // Debian's script of this name in the search path changes the user; the server's own does not.
     let script = program("rabbitmq-server", &["/usr/lib/rabbitmq/bin".into()]);
     let (Some(script), Some(mapper)) = (script, program("epmd", &[])) else {
         skipped("rabbitmq-server");
         return None;
     };
-    Some(Server::start(RabbitMq { script, mapper, mapper_port: free_port(), distribution_port: free_port() }))
+    let configuration = configuration.to_owned();
+    Some(Server::start(RabbitMq { script, mapper, mapper_port: free_port(), distribution_port: free_port(), configuration }))
 }
 
 struct RabbitMq {
@@ -24,6 +30,7 @@ struct RabbitMq {
     mapper: PathBuf,
     mapper_port: u16,
     distribution_port: u16,
+    configuration: String,
 }
 
 impl Kind for RabbitMq {
@@ -33,7 +40,8 @@ impl Kind for RabbitMq {
 
     fn prepare(&self, folder: &Path) {
         fs::write(folder.join("enabled_plugins"), "[].\n").expect("the list of plugins");
-        fs::write(folder.join("rabbitmq.conf"), "disk_free_limit.absolute = 10MB\n").expect("a configuration");
+        let configuration = format!("disk_free_limit.absolute = 10MB\n{}\n", self.configuration);
+        fs::write(folder.join("rabbitmq.conf"), configuration).expect("a configuration");
     }
 
     fn companion(&self, _folder: &Path) -> Option<Command> {
