@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use exchange_sinks::SinkUri;
+
 use crate::args::RunArgs;
 use crate::config::tree::{Node, Value};
 use crate::config::{Config, Environment, VenuePolicy};
@@ -120,7 +122,16 @@ fn is_secret(key: &str) -> bool {
 
 /// Addresses without their users, passwords and secret parameters.
 fn masked(text: &str) -> String {
-    text.split(',').map(masked_address).collect::<Vec<_>>().join(",")
+    // A comma may stand in an address, between hosts or in a password: only one that a scheme follows separates two.
+    let mut addresses: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let begins = part.split_once(':').is_some_and(|(scheme, _)| SinkUri::is_scheme(scheme));
+        match addresses.last_mut() {
+            Some(address) if !begins => *address = format!("{address},{part}"),
+            _ => addresses.push(part.to_owned()),
+        }
+    }
+    addresses.iter().map(|address| masked_address(address)).collect::<Vec<_>>().join(",")
 }
 
 fn masked_address(text: &str) -> String {
@@ -190,7 +201,35 @@ mod tests {
         assert!(of(&text, "venues.bybit.markets.linear.rest").contains(" = \"http://***@127.0.0.1:9/bybit\" "));
         assert!(!text.contains("hidden"));
         assert_eq!(masked("nats://u:p@h:4222/x?token=t&stream=s,redis://h"), "nats://***@h:4222/x?token=***&stream=s,redis://h");
+        assert_eq!(masked("redis://u:p,q@h,nats://u:p@h,h2:99/x"), "redis://***@h,nats://***@h,h2:99/x");
         assert!(is_secret("api-key") && is_secret("auth_token") && !is_secret("keys"));
+    }
+
+    #[test]
+    fn no_address_of_a_sink_shows_what_is_secret_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "hunter2").unwrap();
+        let (with_file, file) = (format!("h?password_file={}", file.display()), file.display().to_string());
+        // Of every server's sink, whether this build has it or not: what is right is printed, what is wrong refused.
+        for scheme in ["nats", "amqp", "amqps", "redis", "rediss", "postgres", "kafka"] {
+            for rest in [
+                "u:hunter2@h/1",
+                "hunter2@h",
+                ":hunter2@h,h2/1",
+                "u:hunter2%2C,@h",
+                "u:hunter2/?,@h",
+                "h?password=hunter2",
+                "h?nkey_file=x",
+                &with_file,
+                "u:hunter2",
+            ] {
+                let args = RunArgs { sink: vec![format!("{scheme}://{rest}")], ..args() };
+                let (_, text, complaints) = check(&args, &[("MARKET_PASSWORD", "hunter2")]);
+                let shown = format!("{text}{complaints}").replace(&file, "");
+                assert!(shown.contains(scheme.trim_end_matches('s')) && !shown.contains("hunter2"), "{scheme}://{rest}: {shown}");
+            }
+        }
     }
 
     #[test]

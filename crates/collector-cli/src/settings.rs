@@ -323,7 +323,15 @@ impl<'a> Check<'a> {
         for (address, origin) in addresses {
             match SinkUri::parse(&address) {
                 Ok(sink) if sinks.contains(&sink) => self.problems.push(Problem::with(origin, "sinks", format_args!("`{sink}` is there twice"))),
-                Ok(sink) => sinks.push(sink),
+                Ok(sink) => match sinks.iter().find_map(|other| Some((other, same_directory(other, &sink)?))) {
+                    Some((other, directory)) => {
+                        let directory = directory.display();
+                        let why =
+                            format_args!("`{other}` and `{sink}` are one directory (`{directory}`), which one sink alone can write to: leave one of them out");
+                        self.problems.push(Problem::with(origin, "sinks", why));
+                    }
+                    None => sinks.push(sink),
+                },
                 Err(error) => self.problems.push(Problem::with(origin, "sinks", error)),
             }
         }
@@ -441,13 +449,15 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The directory of two sinks of a kind, if it is the same one.
+fn same_directory(one: &SinkUri, other: &SinkUri) -> Option<PathBuf> {
+    one.true_directory().filter(|directory| one.scheme() == other.scheme() && other.true_directory().as_ref() == Some(directory))
+}
+
 /// The name of a collector that was given none: the same venues into the same sinks are the same collector, but for its share.
 fn derived_name(venues: &[String], sinks: &[SinkUri], shard: Shard) -> Option<String> {
     // Where a directory is matters, not how it was written.
-    let absolute = |sink: &SinkUri| match sink.directory() {
-        Some(directory) => std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned()).display().to_string(),
-        None => sink.to_string(),
-    };
+    let absolute = |sink: &SinkUri| sink.true_directory().map_or_else(|| sink.to_string(), |directory| directory.display().to_string());
     let mut lasting: Vec<String> = sinks.iter().filter(|sink| sink.needs_name()).map(absolute).collect();
     if lasting.is_empty() || venues.is_empty() {
         return None;

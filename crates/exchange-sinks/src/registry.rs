@@ -1,7 +1,7 @@
 //! The sinks by their addresses: `stdout:`, `file:./data`.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address::{Address, masked};
@@ -100,6 +100,11 @@ impl SinkUri {
         self.text == "stdout:"
     }
 
+    /// What kind of sink it is: `file`, `nats`.
+    pub fn scheme(&self) -> &str {
+        self.text.split_once(':').map_or("", |(scheme, _)| scheme)
+    }
+
     /// Whether it lasts beyond the run, so that two collectors of one name would be in each other's way.
     pub fn needs_name(&self) -> bool {
         self.target.lasts()
@@ -108,6 +113,12 @@ impl SinkUri {
     /// The directory that it writes to, if it writes to one.
     pub fn directory(&self) -> Option<&Path> {
         self.target.directory()
+    }
+
+    /// The one name of that directory, however the address spells it: absolute, without detours, links followed as far as they
+    /// are there.
+    pub fn true_directory(&self) -> Option<PathBuf> {
+        self.directory().map(true_path)
     }
 
     /// Opens the sink. Files are created here, so this may block for a moment; servers are connected to later.
@@ -125,6 +136,24 @@ impl SinkUri {
     pub fn is_scheme(word: &str) -> bool {
         names().any(|name| name == word)
     }
+}
+
+/// A path's one name: links are followed as far as there are any, and what is not there yet is taken as it is written.
+fn true_path(path: &Path) -> PathBuf {
+    // Of the working directory, if there is one.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut found = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(found.pop()),
+            part => {
+                found.push(part);
+                // Link by link: what `..` leaves is where a link led to.
+                found = std::fs::canonicalize(&found).unwrap_or(found);
+            }
+        }
+    }
+    found
 }
 
 impl PartialEq for SinkUri {
@@ -183,6 +212,25 @@ mod tests {
         assert_eq!(SinkUri::parse("file:///var/data").unwrap().directory(), Some("/var/data".as_ref()));
         let target = format!("{:?}", SinkUri::parse("file:d?rotate=10m&size=64MiB&level=3").unwrap().target);
         assert!(target.contains("600s, rotate_bytes: 67108864, level: 3"), "{target}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_has_one_name() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let of = |text: &str| SinkUri::parse(&format!("file:{}/{text}", root.display())).unwrap().true_directory().unwrap();
+        // Also while it is not there yet.
+        for text in ["data", "data/", "./data", "other/../data", ".//data/."] {
+            assert_eq!(of(text), root.join("data"), "{text}");
+        }
+        std::fs::create_dir_all(root.join("data/deep")).unwrap();
+        std::os::unix::fs::symlink(root.join("data/deep"), root.join("link")).unwrap();
+        for text in ["data/deep", "link", "link/", "data/../link", "link/../deep"] {
+            assert_eq!(of(text), root.join("data/deep"), "{text}");
+        }
+        assert_eq!(of("link/new"), root.join("data/deep/new"));
+        assert_eq!(SinkUri::parse("file:x").unwrap().true_directory(), Some(std::env::current_dir().unwrap().canonicalize().unwrap().join("x")));
     }
 
     #[test]

@@ -246,6 +246,23 @@ fn contradictions_are_refused() {
     assert!(refused("symbols=BTC/USDT").contains("is a spot symbol, and the markets are linear"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_directory_has_one_sink_however_it_is_spelled() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    std::fs::create_dir(root.join("data")).unwrap();
+    std::os::unix::fs::symlink(root.join("data"), root.join("link")).unwrap();
+    let (shown, first) = (root.display(), format!("file:{}/data", root.display()));
+    for other in ["data/", "./data", "link", "link/../data?level=3"].map(|other| format!("file:{shown}/{other}")) {
+        let shown = format!("`{first}` and `{other}` are one directory (`{shown}/data`), which one sink alone can write to: leave one of them out");
+        assert_eq!(refused(&format!("sink={first},{other}")), format!("--set sinks: {shown}"));
+        let name = |sink: &str| with(&["exchanges=bybit", &format!("sink={sink}")]).unwrap().name;
+        assert_eq!(name(&first), name(&other.replace("?level=3", "")), "the same collector");
+    }
+    assert_eq!(with(&[&format!("sink={first},file:{shown}/data/deeper")]).unwrap().sinks.len(), 2);
+}
+
 #[test]
 fn a_derived_name_depends_on_venues_and_sinks_alone() {
     let name = |values: &[&str]| with(values).unwrap().name;
