@@ -122,13 +122,18 @@ fn redis(criterion: &mut Criterion) {
     write(criterion, "redis", &format!("redis://{}", server.address()));
     // The server alone: its own benchmark, with entries of the same size, as pipelined.
     let line = String::from_utf8_lossy(batches(0)[0].lines().split(|byte| *byte == b'\n').nth(1).expect("a trade")).into_owned();
-    let port = server.port().to_string();
-    let connection = ["-p", &port, "-c", "1", "-P", "1000", "-n", "500000", "-q"];
+    let (port, count) = (server.port().to_string(), EVENTS.to_string());
+    let connection = ["-p", &port, "-c", "1", "-P", "1000", "-n", &count, "-q"];
     let command = ["XADD", "bare", "MAXLEN", "~", "250000", "*", "id", "8816b7eca15697a0ec2ce04ad86b19bc", "type", "trade", "line", &line];
-    match Command::new("redis-benchmark").args(connection).args(command).output() {
-        Ok(done) => println!("sinks/redis/redis-benchmark: {}", String::from_utf8_lossy(&done.stdout).rsplit("}: ").next().unwrap_or_default().trim()),
-        Err(error) => println!("sinks/redis/redis-benchmark: {error}"),
+    let run = || Command::new("redis-benchmark").args(connection).args(command).output();
+    if run().is_err() {
+        println!("sinks/redis/bare_benchmark: redis-benchmark is not installed");
+        return;
     }
+    let mut group = criterion.benchmark_group("sinks");
+    group.sample_size(10).throughput(Throughput::Elements(EVENTS));
+    group.bench_function("redis/bare_benchmark", |bencher| bencher.iter(|| assert!(run().is_ok_and(|done| done.status.success()))));
+    group.finish();
 }
 
 criterion_group!(benches, postgres, redis);

@@ -146,7 +146,8 @@ struct Meters {
 
 /// What a sink is asked to do.
 enum Call<'b> {
-    Position,
+    /// How far it is by its own books, of this journal.
+    Position(u64),
     Write(&'b Arc<Batch>),
     Flush,
 }
@@ -202,7 +203,8 @@ struct Task {
 
 impl Task {
     async fn deliver(&mut self) -> Result<End, SinkError> {
-        let Answer::Position(position) = self.ask(Call::Position).await? else { return Ok(End::Late) };
+        let journal = self.delivery.reader.position().journal;
+        let Answer::Position(position) = self.ask(Call::Position(journal)).await? else { return Ok(End::Late) };
         if let Some(position) = position {
             self.pass(position);
         }
@@ -312,7 +314,7 @@ impl Task {
             let sink = &mut self.delivery.sink;
             let mut asked = Box::pin(async {
                 match call {
-                    Call::Position => sink.position().await.map(Answer::Position),
+                    Call::Position(journal) => sink.position(journal).await.map(Answer::Position),
                     Call::Write(batch) => sink.write(batch).await.map(|()| Answer::Done),
                     Call::Flush => sink.flush().await.map(|()| Answer::Done),
                 }

@@ -131,6 +131,7 @@ pub(crate) fn masked(text: &str) -> String {
     let has_user = |who: &str| !rest.starts_with('/') && (scheme.ends_with('/') || who.contains(':'));
     let shown = match rest.rsplit_once('@').filter(|(who, _)| has_user(who)) {
         Some((_, host)) => format!("***@{host}"),
+        None if scheme.ends_with('/') && !rest.starts_with('/') => without_words_for_ports(rest),
         None => rest.to_owned(),
     };
     let Some((address, query)) = shown.split_once('?') else { return format!("{scheme}{shown}") };
@@ -139,6 +140,16 @@ pub(crate) fn masked(text: &str) -> String {
         _ => pair.to_owned(),
     });
     format!("{scheme}{address}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// Hosts, without what stands where a port should and is none: a password, of one who forgot the host behind it.
+fn without_words_for_ports(rest: &str) -> String {
+    let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let host = |host: &str| match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') && !port.bytes().all(|byte| byte.is_ascii_digit()) => format!("{name}:***"),
+        _ => host.to_owned(),
+    };
+    format!("{}{behind}", hosts.split(',').map(host).collect::<Vec<_>>().join(","))
 }
 
 /// Keys that no sink takes, and under which somebody may have written what nobody shall see.
@@ -155,6 +166,8 @@ mod tests {
             ("postgres://me:se/cr?et@host/db", "postgres://***@host/db"),
             ("postgres://host/db?password=secret&prefix=x", "postgres://host/db?password=***&prefix=x"),
             ("redis:me:secret@host", "redis:***@host"),
+            ("redis://me:secret", "redis://me:***"),
+            ("kafka://a:1,me:secret,[::1]/t", "kafka://a:1,me:***,[::1]/t"),
             ("file:a@b", "file:a@b"),
             ("file:///data/a@b", "file:///data/a@b"),
         ] {

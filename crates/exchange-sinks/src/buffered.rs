@@ -15,8 +15,8 @@ const STEP_BYTES: usize = 16 << 20;
 
 /// A server that takes batches in steps.
 pub(crate) trait Store: Send {
-    /// The last batch that is safe by the server's own books.
-    fn position(&mut self) -> impl Future<Output = Result<Option<Position>, SinkError>> + Send;
+    /// The last batch of a journal that is safe by the server's own books.
+    fn position(&mut self, journal: u64) -> impl Future<Output = Result<Option<Position>, SinkError>> + Send;
 
     /// Stores batches, all or none of them. It is called again with the same ones (and perhaps more behind them) after an
     /// error, or when its future was dropped: whether they were stored then is to be found out.
@@ -62,8 +62,8 @@ impl<S: Store> Sink for Buffered<S> {
         self.meter.sink()
     }
 
-    fn position(&mut self) -> SinkFuture<'_, Option<Position>> {
-        Box::pin(async { self.store.position().await.inspect_err(|_| self.meter.failed()) })
+    fn position(&mut self, journal: u64) -> SinkFuture<'_, Option<Position>> {
+        Box::pin(async move { self.store.position(journal).await.inspect_err(|_| self.meter.failed()) })
     }
 
     fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {
@@ -101,12 +101,6 @@ impl<S: Store> Sink for Buffered<S> {
 fn bytes(batch: &Batch) -> usize {
     let levels = |body: &Body| if let Body::Book(book) = body { book.bids.len() + book.asks.len() } else { 0 };
     batch.events().iter().map(|event| 250 + 30 * levels(&event.body)).sum()
-}
-
-/// How bad an error is that says no to who we are or what we want: at the beginning that will not pass by itself; later,
-/// what worked once may work again, and nothing is lost by waiting for it.
-pub(crate) fn refused(worked_before: bool) -> SinkErrorKind {
-    if worked_before { SinkErrorKind::Retryable } else { SinkErrorKind::Permanent }
 }
 
 /// Waits for an answer, but not for ever: a network that swallows everything tells nobody.

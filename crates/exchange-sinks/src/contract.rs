@@ -1,11 +1,22 @@
 //! What every sink must do, whatever it writes to: run by each sink's own tests.
 
 use std::ops::Range;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+use std::path::Path;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "redis"))]
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use exchange_core::event::{Ident, Trade};
 use exchange_core::{Batch, Body, Decimal, Event, Instrument, Market, Time, canonical};
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use test_servers::{Proxy, Server};
+
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+use crate::error::SinkErrorKind;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+use crate::registry::SinkUri;
 use crate::sink::Sink;
 use crate::source::Source;
 
@@ -114,17 +125,21 @@ async fn exercise(sink: &mut (impl Sink + ?Sized)) {
     sink.write(&more).await.expect_err("it was closed");
 }
 
+/// The journal of [`at`].
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) const JOURNAL: u64 = 0xfeed;
+
 /// A batch of ten trades at its place in a journal: the first has number 1, and the trades 0 to 9.
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) fn at(number: u64) -> Arc<Batch> {
-    Arc::new(trades((number - 1) * 10..number * 10).at(exchange_core::Position { journal: 0xfeed, number }))
+    Arc::new(trades((number - 1) * 10..number * 10).at(exchange_core::Position { journal: JOURNAL, number }))
 }
 
 /// A sink that keeps the position with the data holds nothing twice, wherever the collector begins again.
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) async fn resumes(open: impl Fn() -> Box<dyn Sink>, read: impl AsyncFnOnce() -> Vec<String>) {
     let mut first = open();
-    assert_eq!(first.position().await.expect("asked"), None, "nothing was written yet");
+    assert_eq!(first.position(JOURNAL).await.expect("asked"), None, "nothing was written yet");
     for number in 1..=5 {
         first.write(&at(number)).await.expect("accepted");
     }
@@ -133,7 +148,8 @@ pub(crate) async fn resumes(open: impl Fn() -> Box<dyn Sink>, read: impl AsyncFn
     first.write(&at(6)).await.expect("accepted");
     drop(first);
     let mut second = open();
-    assert_eq!(second.position().await.expect("asked"), at(5).position());
+    assert_eq!(second.position(JOURNAL).await.expect("asked"), at(5).position());
+    another_collector(&open).await;
     for number in 3..=8 {
         second.write(&at(number)).await.expect("accepted");
         if number % 2 == 0 {
@@ -147,6 +163,19 @@ pub(crate) async fn resumes(open: impl Fn() -> Box<dyn Sink>, read: impl AsyncFn
     }
     third.close().await.expect("closed");
     same_ids(&read().await, 0..90);
+}
+
+/// Another collector's journal has a position of its own, and moves none but that.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+async fn another_collector(open: impl Fn() -> Box<dyn Sink>) {
+    let theirs = exchange_core::Position { journal: 0xbeef, number: 700 };
+    let mut other = open();
+    assert_eq!(other.position(theirs.journal).await.expect("asked"), None, "it wrote nothing yet");
+    other.write(&Arc::new(Batch::default().at(theirs))).await.expect("accepted");
+    other.close().await.expect("closed");
+    let mut asked = open();
+    assert_eq!(asked.position(theirs.journal).await.expect("asked"), Some(theirs));
+    assert_eq!(asked.position(JOURNAL).await.expect("asked"), at(5).position(), "not the newest of all");
 }
 
 /// Writes the batches up to this number as the collector does: what failed is tried again, and after a while the sink is
@@ -177,9 +206,120 @@ pub(crate) async fn deliver(open: impl Fn() -> Box<dyn Sink>, last: u64, mut tro
     failures
 }
 
-/// A certificate of `localhost` that nobody knows, and its key, in PEM.
+/// A server that is killed and stopped again and again loses and repeats nothing.
 #[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn survives_its_server(mut server: Server, open: impl Fn() -> Box<dyn Sink>, ids: impl AsyncFnOnce(&Server) -> Vec<String>) {
+    let trouble = async |attempt: u64| match attempt % 100 {
+        40 => server.kill(),
+        55 => server.restart(),
+        70 => {
+            server.stop();
+            server.restart();
+        }
+        _ => {}
+    };
+    let failures = deliver(open, 300, trouble).await;
+    assert!(failures > 3, "there was trouble");
+    same_ids(&ids(&server).await, 0..3000);
+}
+
+/// A network that is cut somewhere in each `piece` of bytes, the end of a transaction included, and away for a while, loses and repeats
+/// nothing.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn survives_its_network(proxy: &Proxy, piece: u64, open: impl Fn() -> Box<dyn Sink>, ids: impl AsyncFnOnce() -> Vec<String>) {
+    let trouble = async |attempt: u64| match attempt {
+        150 => proxy.refuse(),
+        165 => proxy.heal(),
+        _ if attempt.is_multiple_of(10) && attempt < 300 => proxy.cut_after(attempt * 97 % piece),
+        _ => {}
+    };
+    let failures = deliver(open, 200, trouble).await;
+    assert!(failures > 10, "there was trouble");
+    same_ids(&ids().await, 0..2000);
+}
+
+/// A server that hangs is left after the patience of its sink, a second, and what it finds in its buffers later it does but once.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) async fn leaves_a_server_that_hangs(server: &Server, mut sink: Box<dyn Sink>, ids: impl AsyncFnOnce() -> Vec<String>) {
+    sink.write(&at(1)).await.expect("accepted");
+    sink.flush().await.expect("flushed");
+    server.pause();
+    sink.write(&at(2)).await.expect("accepted");
+    for _ in 0..2 {
+        let error = sink.flush().await.expect_err("nobody answers");
+        assert!(error.is_retryable(), "{error}");
+    }
+    server.resume();
+    while let Err(error) = sink.flush().await {
+        assert!(error.is_retryable(), "{error}");
+    }
+    sink.write(&at(3)).await.expect("accepted");
+    sink.close().await.expect("closed");
+    same_ids(&ids().await, 0..30);
+}
+
+/// What a new sink at an address says when it shall deliver something. No form of it shows a secret of these tests.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) async fn said(address: &str) -> (SinkErrorKind, String) {
+    let uri = SinkUri::parse(address).expect("an address");
+    let mut sink = uri.open().expect("a sink");
+    let error = match sink.write(&at(1)).await {
+        Ok(()) => sink.flush().await.expect_err("it cannot be delivered"),
+        Err(error) => error,
+    };
+    let everything = format!("{error} {error:?} {uri} {uri:?} {}", sink.name());
+    assert!(!everything.contains(SECRET), "{everything}");
+    (error.kind(), error.to_string())
+}
+
+/// Delivers a batch over a new connection.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) async fn delivers(address: &str) {
+    let mut sink = SinkUri::parse(address).expect("an address").open().expect("a sink");
+    sink.write(&at(1)).await.expect("accepted");
+    sink.close().await.expect("delivered");
+}
+
+/// How every secret of these tests begins.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) const SECRET: &str = "hunter2";
+
+/// Whoever is not let in by a server is told so, where, and what to do, and does not try again by himself.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) async fn is_let_in_only_as(right: &str, others: &[&str]) {
+    for other in others {
+        let (kind, words) = said(other).await;
+        let shown = SinkUri::parse(other).expect("an address").open().expect("a sink").name().to_owned();
+        assert!(kind == SinkErrorKind::Permanent && words.contains(&shown) && words.ends_with(&format!("({})", crate::trust::LOGIN)), "{kind:?} {words}");
+    }
+    delivers(right).await;
+}
+
+/// A server is trusted only with the certificate of an authority that is, and by the name in it. `address` gives the server's, by a
+/// name of its host and with a file of authorities.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) async fn is_trusted_only_by_its_certificate(address: impl Fn(&str, Option<&Path>) -> String, authorities: &Path) {
+    delivers(&address("localhost", Some(authorities))).await;
+    let of = |said: (SinkErrorKind, String), wanted: &[&str]| {
+        assert!(said.0 == SinkErrorKind::Permanent && wanted.iter().all(|wanted| said.1.contains(wanted)), "{said:?}");
+    };
+    of(said(&address("localhost", None)).await, &["localhost:", "UnknownIssuer", "`ca_file=` names the file"]);
+    of(said(&address("127.0.0.1", Some(authorities))).await, &["127.0.0.1:", "not valid for name", "name the host in the address as the certificate does"]);
+}
+
+/// A certificate of `localhost` that nobody knows, and its key, in PEM.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) fn certificate() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// The same in a folder's files `ca.pem` and `key.pem`.
+#[cfg(any(feature = "amqp", feature = "nats", feature = "redis"))]
+pub(crate) fn certificate_files(folder: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = certificate();
+    let files = (folder.join("ca.pem"), folder.join("key.pem"));
+    std::fs::write(&files.0, certificate).expect("a file");
+    std::fs::write(&files.1, key).expect("a file");
+    files
 }

@@ -42,8 +42,10 @@ mod registry;
 mod sink;
 mod source;
 mod stdout;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "nats", feature = "postgres"))]
 mod tls;
+#[cfg(any(feature = "amqp", feature = "nats", feature = "postgres", feature = "redis"))]
+mod trust;
 mod worker;
 
 pub use address::bytes as parse_bytes;

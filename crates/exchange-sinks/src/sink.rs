@@ -23,9 +23,10 @@ pub trait Sink: Send {
     /// What it is called in logs and metrics: its address without anything secret.
     fn name(&self) -> &str;
 
-    /// The last batch that is safe by the sink's own books, asked before the first is written. `None` if it keeps none:
-    /// then the collector's own count holds, which may be behind.
-    fn position(&mut self) -> SinkFuture<'_, Option<Position>> {
+    /// The last batch of this journal that is safe by the sink's own books, asked before the first is written. Others may
+    /// write to the same place out of journals of their own: theirs are none of the asker's business. `None` if it keeps
+    /// none: then the collector's own count holds, which may be behind.
+    fn position(&mut self, _journal: u64) -> SinkFuture<'_, Option<Position>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

@@ -56,8 +56,8 @@ impl Sink for OwnSink {
         "own:"
     }
 
-    fn position(&mut self) -> SinkFuture<'_, Option<Position>> {
-        self.answer(|desk| desk.position)
+    fn position(&mut self, journal: u64) -> SinkFuture<'_, Option<Position>> {
+        self.answer(|desk| desk.position.filter(|position| position.journal == journal))
     }
 
     fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {

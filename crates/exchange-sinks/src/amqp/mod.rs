@@ -22,11 +22,14 @@ use crate::error::{SinkError, SinkErrorKind};
 use crate::queue::{Answer, Message, Queue, Server, subject};
 use crate::registry::Target;
 use crate::sink::Sink;
+use crate::trust::{LOGIN, advised, refused, tls_advice};
 use options::Options;
 pub(crate) use options::target;
 
 /// How long connecting to one host, and each of the steps behind it, may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// What the broker says to whom it does not let in.
+const SHUT_OUT: &str = "ACCESS_REFUSED - Login was refused";
 /// What the broker keeps over its own restart.
 const PERSISTENT: u8 = 2;
 
@@ -54,6 +57,7 @@ struct Link {
 struct Amqp {
     options: Options,
     link: Option<Link>,
+    worked_before: bool,
     unrouted: metrics::Counter,
     /// Whether a message without a receiver was told of on this connection.
     told: bool,
@@ -63,7 +67,7 @@ impl Amqp {
     fn new(options: Options) -> Self {
         metrics::describe_counter!("collector_sink_unrouted_total", "Events that a broker took and for which it had no queue");
         let unrouted = metrics::counter!("collector_sink_unrouted_total", "sink" => options.name.to_string());
-        Self { options, link: None, unrouted, told: false }
+        Self { options, link: None, worked_before: false, unrouted, told: false }
     }
 
     fn judge(&mut self, result: lapin::Result<Confirmation>) -> Result<Answer, SinkError> {
@@ -90,27 +94,30 @@ impl Amqp {
             Ok(Confirmation::NotRequested) => Err(SinkError::new(SinkErrorKind::Permanent, format!("`{}`: the broker confirms nothing", self.options.name))),
             Err(error) => {
                 self.link = None;
-                Err(self.options.error("the connection was lost", &error))
+                Err(self.options.error("the connection was lost", &error, true))
             }
         }
     }
 }
 
 impl Options {
-    fn error(&self, what: &str, error: &lapin::Error) -> SinkError {
-        SinkError::new(kind_of(error), format!("`{}`: {what}: {error}", self.name))
+    fn error(&self, what: &str, error: &lapin::Error, worked_before: bool) -> SinkError {
+        let words = error.to_string();
+        let advice = if words.contains(SHUT_OUT) { Some(LOGIN) } else { tls_advice(&words) };
+        let kind = if advice.is_none() && will_pass(error) { SinkErrorKind::Retryable } else { refused(worked_before) };
+        SinkError::new(kind, format!("`{}`: {what}: {}", self.name, advised(&words, advice)))
     }
 
-    async fn dial(&self) -> Result<Connection, SinkError> {
+    async fn dial(&self, worked_before: bool) -> Result<Connection, SinkError> {
         let mut last = None;
         for host in 0..self.hosts() {
             let uri = self.uri(host)?;
             let properties = ConnectionProperties::default().with_connection_name("collector".into());
-            let runtime = lapin::runtime::default_runtime().map_err(|error| self.error("cannot connect", &error))?;
+            let runtime = lapin::runtime::default_runtime().map_err(|error| self.error("cannot connect", &error, worked_before))?;
             let connecting = Connection::connect_uri_with_config(uri, properties, self.tls()?, runtime);
             match tokio::time::timeout(CONNECT, connecting).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = Some(self.error("cannot connect", &error)),
+                Ok(Err(error)) => last = Some(self.error("cannot connect", &error, worked_before)),
                 Err(_) => last = Some(self.silent_for("cannot connect")),
             }
         }
@@ -122,7 +129,7 @@ impl Options {
     }
 
     /// Declares what the address asks for. What is there already must be the same.
-    async fn declare(&self, connection: &Connection) -> Result<Channel, SinkError> {
+    async fn declare(&self, connection: &Connection, worked_before: bool) -> Result<Channel, SinkError> {
         let options = self;
         let steps = async {
             let channel = connection.create_channel().await?;
@@ -138,7 +145,7 @@ impl Options {
             Ok(channel)
         };
         match tokio::time::timeout(CONNECT, steps).await {
-            Ok(result) => result.map_err(|error| self.error("cannot declare the exchange and the queue", &error)),
+            Ok(result) => result.map_err(|error| self.error("cannot declare the exchange and the queue", &error, worked_before)),
             Err(_) => Err(self.silent_for("cannot declare the exchange and the queue")),
         }
     }
@@ -150,9 +157,9 @@ impl Server for Amqp {
             return Ok(false);
         }
         self.link = None;
-        let connection = self.options.dial().await?;
-        let channel = self.options.declare(&connection).await?;
-        self.told = false;
+        let connection = self.options.dial(self.worked_before).await?;
+        let channel = self.options.declare(&connection, self.worked_before).await?;
+        (self.told, self.worked_before) = (false, true);
         self.link = Some(Link { connection, channel, sent: VecDeque::new() });
         Ok(true)
     }
@@ -211,14 +218,14 @@ impl Server for Amqp {
     }
 }
 
-/// What an error of the broker asks for: a refused login or another exchange of that name will not pass by themselves.
-fn kind_of(error: &lapin::Error) -> SinkErrorKind {
-    let ErrorKind::ProtocolError(error) = error.kind() else { return SinkErrorKind::Retryable };
-    match error.kind() {
+/// Whether an error passes by itself: a refused login, or another exchange of that name, does not.
+fn will_pass(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return true };
+    !matches!(
+        error.kind(),
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
-        | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH) => SinkErrorKind::Permanent,
-        _ => SinkErrorKind::Retryable,
-    }
+            | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH)
+    )
 }
 
 #[cfg(test)]

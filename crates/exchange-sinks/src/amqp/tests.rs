@@ -1,5 +1,6 @@
 //! Against a real broker. It takes seconds to start, and so the tests share what they can.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use exchange_core::Batch;
@@ -9,7 +10,7 @@ use test_servers::{Proxy, Server};
 
 use super::*;
 use crate::SinkUri;
-use crate::contract::{self, batch, block_on, insist};
+use crate::contract::{self, batch, block_on, insist, said};
 
 fn queue(port: u16, rest: &str) -> Queue<Amqp> {
     let address = crate::address::Address::parse(&format!("amqp://127.0.0.1:{port}{rest}")).unwrap();
@@ -149,6 +150,36 @@ fn killed(server: &mut Server) {
         let mut found = ids(server, "killed").await;
         found.dedup();
         assert!(found == ids_of(&batch(0..4_000)));
+    });
+}
+
+#[test]
+fn a_broker_is_trusted_and_lets_in_only_who_it_should() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authorities, key) = contract::certificate_files(folder.path());
+    let port = test_servers::free_port();
+    let configuration = format!(
+        "default_user = collector\ndefault_pass = hunter2/rabbit\nlisteners.ssl.default = 127.0.0.1:{port}\nssl_options.certfile = {0}\n\
+         ssl_options.cacertfile = {0}\nssl_options.keyfile = {1}\nssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false",
+        authorities.display(),
+        key.display()
+    );
+    let Some(server) = test_servers::rabbitmq_with(&configuration) else { return };
+    block_on(async {
+        let plain = format!("127.0.0.1:{}", server.port());
+        let right = format!("amqp://collector:hunter2%2Frabbit@{plain}");
+        // The last is the usual guest, whom this broker does not know.
+        let others = [format!("amqp://collector:hunter2@{plain}"), format!("amqp://somebody:hunter2%2Frabbit@{plain}"), format!("amqp://{plain}")];
+        contract::is_let_in_only_as(&right, &others.each_ref().map(String::as_str)).await;
+        let (kind, words) = said(&format!("{right}/nowhere")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("vhost nowhere not found"), "{kind:?} {words}");
+        let address = |host: &str, file: Option<&Path>| {
+            let more = file.map_or_else(String::new, |file| format!("?ca_file={}", file.display()));
+            format!("amqps://collector:hunter2%2Frabbit@{host}:{port}{more}")
+        };
+        contract::is_trusted_only_by_its_certificate(address, &authorities).await;
+        let (kind, words) = said(&right.replace("amqp:", "amqps:")).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("it does not speak TLS at this port"), "{kind:?} {words}");
     });
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, ErrorCode, context::CreateStreamErrorKind, context::GetStreamErrorKind};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, PublishErrorKind, StatusCode, Subscriber};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, PublishErrorKind, StatusCode, Subscriber};
 use bytes::Bytes;
 use exchange_core::event::SCHEMA;
 use futures_util::StreamExt as _;
@@ -24,6 +24,7 @@ use crate::error::{SinkError, SinkErrorKind};
 use crate::queue::{Answer, IN_FLIGHT, Message, Queue, Server, subject};
 use crate::registry::Target;
 use crate::sink::Sink;
+use crate::trust::{LOGIN, advised, refused, tls_advice};
 use options::Login;
 use options::Options;
 pub(crate) use options::target;
@@ -36,12 +37,14 @@ impl Target for Options {
 }
 
 /// The client reconnects by itself; this is what it told of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Weather {
     /// How often the connection was lost.
     lost: u64,
     /// Whether it is lost now.
     down: bool,
+    /// Why it could not be made anew, the last time that it was tried.
+    why: Option<String>,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,7 @@ struct Link {
 struct Nats {
     options: Options,
     link: Option<Link>,
+    worked_before: bool,
     /// Messages that the client would not even send.
     refused: VecDeque<(u64, Answer)>,
     repeats: metrics::Counter,
@@ -70,34 +74,48 @@ impl Nats {
     fn new(options: Options) -> Self {
         metrics::describe_counter!("collector_sink_repeats_total", "Events that a sink's server had already, by their ids");
         let repeats = metrics::counter!("collector_sink_repeats_total", "sink" => options.login.name.to_string());
-        Self { options, link: None, refused: VecDeque::new(), repeats }
+        Self { options, link: None, worked_before: false, refused: VecDeque::new(), repeats }
     }
 
     fn lost(&self) -> SinkError {
-        retryable(format!("`{}`: the connection was lost", self.options.login.name))
+        let weather = self.link.as_ref().map(|link| link.weather.borrow().clone()).unwrap_or_default();
+        let why = weather.why.map(|why| format!(", and not made anew: {why}")).unwrap_or_default();
+        retryable(format!("`{}`: the connection was lost{why}", self.options.login.name))
     }
 }
 
 impl Server for Nats {
     async fn connect(&mut self) -> Result<bool, SinkError> {
+        let shut_out = |link: &Link| {
+            let weather = link.weather.borrow();
+            weather.down && weather.why.as_deref().is_some_and(|why| why.contains(SHUT_OUT))
+        };
+        // The client goes on with the password that it knows: there may be another by now.
+        if self.link.as_ref().is_some_and(shut_out) {
+            self.link = None;
+        }
         let Some(link) = &mut self.link else {
-            let (client, weather) = self.options.login.connect().await?;
+            let (client, weather) = self.options.login.connect(self.worked_before).await?;
             self.options.check_stream(&client).await?;
             let inbox = client.new_inbox();
             let answers = client.subscribe(format!("{inbox}.*")).await.map_err(|error| retryable(format!("`{}`: {error}", self.options.login.name)))?;
             let lost = weather.borrow().lost;
             self.link = Some(Link { client, inbox, answers, weather, lost, doubtful: false });
+            self.worked_before = true;
             return Ok(true);
         };
-        let now = *link.weather.borrow();
-        if now.down {
+        let (down, lost) = {
+            let now = link.weather.borrow();
+            (now.down, now.lost)
+        };
+        if down {
             return Err(self.lost());
         }
-        let anew = now.lost != link.lost;
+        let anew = lost != link.lost;
         if anew || link.doubtful {
             // It may be another server by now, or one that lost its memory.
             self.options.check_stream(&link.client).await?;
-            (link.lost, link.doubtful) = (now.lost, false);
+            (link.lost, link.doubtful) = (lost, false);
         }
         Ok(anew)
     }
@@ -107,8 +125,8 @@ impl Server for Nats {
         let event = message.event();
         let mut headers = HeaderMap::new();
         headers.insert(async_nats::header::NATS_MESSAGE_ID, event.id.to_string());
-        headers.insert("type", event.body.kind());
-        headers.insert("schema", SCHEMA_TEXT);
+        headers.insert(TYPE.clone(), event.body.kind());
+        headers.insert(SCHEMA_NAME.clone(), SCHEMA_TEXT);
         let reply = format!("{}.{}", link.inbox, message.number);
         let payload = Bytes::copy_from_slice(message.line());
         let known = link.lost;
@@ -165,8 +183,14 @@ impl Server for Nats {
     }
 }
 
+// Names that are made once cost nothing for each message.
+static TYPE: HeaderName = HeaderName::from_static("type");
+static SCHEMA_NAME: HeaderName = HeaderName::from_static("schema");
 const SCHEMA_TEXT: &str = "1";
 const _: () = assert!(SCHEMA == 1, "the header says so, too");
+
+/// What the client says where the server does not let it in.
+const SHUT_OUT: &str = "authorization violation";
 
 /// What a server says of a message.
 #[derive(Deserialize)]
@@ -194,7 +218,7 @@ fn judge(name: &str, status: Option<StatusCode>, payload: &[u8], repeats: &metri
 
 impl Login {
     /// Connects, trying each server once.
-    async fn connect(&self) -> Result<(Client, watch::Receiver<Weather>), SinkError> {
+    async fn connect(&self, worked_before: bool) -> Result<(Client, watch::Receiver<Weather>), SinkError> {
         let (sender, weather) = watch::channel(Weather::default());
         let mut connect = ConnectOptions::new()
             .name("collector")
@@ -206,20 +230,18 @@ impl Login {
             .read_buffer_capacity(u16::MAX)
             .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(6)))
             .require_tls(self.tls)
+            .tls_client_config(self.trusted.clone())
             .event_callback(move |event| {
                 match event {
-                    Event::Disconnected => sender.send_modify(|weather| *weather = Weather { lost: weather.lost + 1, down: true }),
-                    Event::Connected => sender.send_modify(|weather| weather.down = false),
+                    Event::Disconnected => sender.send_modify(|weather| *weather = Weather { lost: weather.lost + 1, down: true, why: None }),
+                    Event::Connected => sender.send_modify(|weather| (weather.down, weather.why) = (false, None)),
+                    Event::ClientError(error) => sender.send_modify(|weather| weather.why = Some(error.to_string())),
                     _ => {}
                 }
                 std::future::ready(())
             });
-        if let Some(file) = &self.authorities {
-            connect = connect.add_root_certificates(file.clone());
-        }
-        if let Some(file) = &self.credentials {
-            connect =
-                connect.credentials_file(file).await.map_err(|error| SinkError::io(&format!("cannot read the credentials `{}`", file.display()), error))?;
+        if let Some(credentials) = &self.credentials {
+            connect = credentials.add(connect)?;
         }
         connect = match (self.place.user.clone(), self.place.password.read()?) {
             (Some(user), Some(password)) => connect.user_and_password(user, password.reveal().to_owned()),
@@ -231,11 +253,16 @@ impl Login {
         let servers: Result<Vec<async_nats::ServerAddr>, _> = self.place.hosts.iter().map(|host| format!("nats://{}", host.with_port(4222)).parse()).collect();
         let servers = servers.map_err(|error| SinkError::new(SinkErrorKind::Config, format!("`{}`: {error}", self.name)))?;
         let client = connect.connect(servers).await.map_err(|error| {
-            let kind = match error.kind() {
-                ConnectErrorKind::ServerParse | ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => SinkErrorKind::Permanent,
-                _ => SinkErrorKind::Retryable,
+            let words = error.to_string();
+            let (kind, advice) = match error.kind() {
+                ConnectErrorKind::ServerParse => (SinkErrorKind::Config, None),
+                ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => (refused(worked_before), Some(LOGIN)),
+                _ => match tls_advice(&words) {
+                    Some(advice) => (refused(worked_before), Some(advice)),
+                    None => (SinkErrorKind::Retryable, None),
+                },
             };
-            SinkError::new(kind, format!("`{}`: cannot connect: {error}", self.name))
+            SinkError::new(kind, format!("`{}`: cannot connect: {}", self.name, advised(&words, advice)))
         })?;
         Ok((client, weather))
     }

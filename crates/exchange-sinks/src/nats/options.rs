@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::rustls::ClientConfig;
 
 use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
-use crate::place::Place;
+use crate::place::{Password, Place};
 use crate::registry::Target;
+use crate::tls;
 
 /// The stream if the address names none.
 const STREAM: &str = "events";
@@ -23,23 +26,67 @@ pub(crate) struct Login {
     pub(crate) name: Arc<str>,
     pub(crate) place: Place,
     pub(crate) tls: bool,
-    /// Files with certificates of authorities that are trusted besides the system's.
-    pub(crate) authorities: Option<PathBuf>,
-    /// A file with a token and a key (`.creds`).
-    pub(crate) credentials: Option<PathBuf>,
+    /// Whom we trust, where the server or the address asks for TLS.
+    pub(crate) trusted: ClientConfig,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// A file that says who we are. It is read anew for each connection that is made, as a password is.
+#[derive(Debug, Clone)]
+pub(crate) enum Credentials {
+    /// A token and a key (`.creds`).
+    User(PathBuf),
+    /// The seed of a key (`.nk`).
+    Key(PathBuf),
+}
+
+impl Credentials {
+    /// Adds them to how we connect.
+    ///
+    /// # Errors
+    /// [`SinkErrorKind::Config`] where they cannot be read, or the file holds something else.
+    pub(crate) fn add(&self, connect: ConnectOptions) -> Result<ConnectOptions, SinkError> {
+        let (Self::User(path) | Self::Key(path)) = self;
+        let shown = path.display();
+        let text =
+            std::fs::read_to_string(path).map_err(|error| config(SinkError::io(&format!("cannot read the credentials in `{shown}`"), error).to_string()))?;
+        match self {
+            Self::User(_) => connect.credentials(&text).map_err(|error| config(format!("`{shown}` holds no credentials of a user: {error}"))),
+            Self::Key(_) => {
+                // What stands beside it (comments, other keys) is for people.
+                let seed = text.split_whitespace().find(|word| word.starts_with("SU") && word.len() == SEED_LENGTH);
+                seed.map(|seed| connect.nkey(seed.to_owned())).ok_or_else(|| config(format!("`{shown}` holds no seed of a user's key (`SU…`)")))
+            }
+        }
+    }
+}
+
+/// Characters of a key's seed.
+const SEED_LENGTH: usize = 58;
+
+fn config(message: String) -> SinkError {
+    SinkError::new(SinkErrorKind::Config, message)
 }
 
 impl Login {
     /// Takes what all addresses of NATS servers may say.
     pub(crate) fn take(address: &mut Address) -> Result<Self, SinkError> {
         let place = Place::of(address)?;
-        Ok(Self {
-            name: address.shown().into(),
-            place,
-            tls: address.take("tls", "yes or no (`true`, `false`)", |text| text.parse().ok())?.unwrap_or(false),
-            authorities: address.take_text("ca_file")?.map(PathBuf::from),
-            credentials: address.take_text("credentials_file")?.map(PathBuf::from),
-        })
+        let tls = address.take("tls", "yes or no (`true`, `false`)", |text| text.parse().ok())?.unwrap_or(false);
+        let authorities = address.take_text("ca_file")?.map(PathBuf::from);
+        let trusted = tls::config(authorities.as_deref()).map_err(|error| address.wrong(&error.to_string()))?;
+        let user = address.take_text("credentials_file")?.map(|path| Credentials::User(path.into()));
+        let key = address.take_text("nkey_file")?.map(|path| Credentials::Key(path.into()));
+        let named = usize::from(place.user.is_some() || !matches!(place.password, Password::None));
+        if named + usize::from(user.is_some()) + usize::from(key.is_some()) > 1 {
+            return Err(address.wrong("it says more than once who you are (a user or token, `credentials_file`, `nkey_file`): once is enough"));
+        }
+        let credentials = user.or(key);
+        // What is missing shows now, not when the first batch is written.
+        if let Some(credentials) = &credentials {
+            credentials.add(ConnectOptions::new()).map_err(|error| address.wrong(&error.to_string()))?;
+        }
+        Ok(Self { name: address.shown().into(), place, tls, trusted, credentials })
     }
 
     /// The stream that the address names.

@@ -48,7 +48,7 @@ struct NatsSource {
 impl NatsSource {
     async fn connect(&mut self) -> Result<Option<Link>, SinkError> {
         let options = &self.options;
-        let (client, _) = options.login.connect().await?;
+        let (client, _) = options.login.connect(self.last.is_some()).await?;
         let context = jetstream::new(client);
         let stream = context.get_stream(&options.stream).await.map_err(|error| {
             let why = format!("`{}`: cannot read the stream `{}`: {error}", options.login.name, options.stream);

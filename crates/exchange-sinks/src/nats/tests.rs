@@ -1,5 +1,6 @@
 //! Against real servers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -8,7 +9,7 @@ use test_servers::{Proxy, Server};
 
 use super::*;
 use crate::SinkUri;
-use crate::contract::{self, batch, block_on, insist};
+use crate::contract::{self, batch, block_on, insist, said};
 use crate::source::{Reading, Since, Source, SourceUri};
 
 fn sink(port: u16, rest: &str) -> Box<dyn Sink> {
@@ -273,4 +274,150 @@ fn an_error_shows_no_password() {
     assert!(error.is_retryable());
     assert!(error.to_string().starts_with(&format!("`nats://***@127.0.0.1:{port}/x`: cannot connect: ")), "{error}");
     assert!(!format!("{error:?}{}{:?}", sink.name(), SinkUri::parse("nats://me:s3cret@h").unwrap()).contains("s3cret"));
+}
+
+/// How a server that wants to know who comes is told so.
+const USER: &str = "authorization { user: me, password: \"hunter2/nats\" }";
+
+#[test]
+fn a_user_is_let_in_with_its_password_alone() {
+    let Some(server) = test_servers::nats_with(USER) else { return };
+    let place = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "hunter2/nats\n").unwrap();
+    let others = ["me:hunter2@", "you:hunter2%2Fnats@", "hunter2-token@", ""].map(|who| format!("nats://{who}{place}"));
+    block_on(async {
+        contract::is_let_in_only_as(&format!("nats://me:hunter2%2Fnats@{place}"), &others.each_ref().map(String::as_str)).await;
+        contract::delivers(&format!("nats://me@{place}?password_file={}", file.display())).await;
+    });
+}
+
+#[test]
+fn a_token_lets_in() {
+    let Some(server) = test_servers::nats_with("authorization { token: hunter2-token }") else { return };
+    let place = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hunter2-token").unwrap();
+    block_on(async {
+        contract::is_let_in_only_as(&format!("nats://hunter2-token@{place}"), &[&format!("nats://hunter2-wrong@{place}"), &format!("nats://{place}")]).await;
+        contract::delivers(&format!("nats://{place}?password_file={}", file.display())).await;
+    });
+}
+
+#[test]
+fn a_password_that_was_changed_holds_from_the_next_connection_on() {
+    let Some(mut server) = test_servers::nats_with(USER) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "hunter2/nats").unwrap();
+    let mut sink = SinkUri::parse(&format!("nats://me@{}?password_file={}", server.address(), file.display())).unwrap().open().unwrap();
+    block_on(async {
+        insist(&mut *sink, [batch(0..10)]).await;
+        std::fs::write(server.folder().join("nats.conf"), USER.replace("hunter2/nats", "hunter2-new")).unwrap();
+        server.restart();
+        sink.write(&batch(10..20)).await.ok();
+        // Who worked before is not given up, whatever the server says.
+        let words = loop {
+            let error = sink.flush().await.unwrap_err();
+            assert!(error.is_retryable(), "{error}");
+            if error.to_string().contains("cannot connect: authorization violation") {
+                break error.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(words.ends_with(&format!("({})", crate::trust::LOGIN)), "{words}");
+        std::fs::write(&file, "hunter2-new").unwrap();
+        insist(&mut *sink, [batch(10..30)]).await;
+        // Read back without the server's leave.
+        std::fs::write(server.folder().join("nats.conf"), "").unwrap();
+        server.restart();
+        assert!(ids(&server, "events").await == ids_of(&batch(0..30)));
+    });
+}
+
+#[test]
+fn a_server_is_trusted_only_with_its_certificate_and_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (authorities, key) = contract::certificate_files(folder.path());
+    let configuration = format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", authorities.display(), key.display());
+    let Some(server) = test_servers::nats_with(&configuration) else { return };
+    let Some(plain) = test_servers::nats() else { return };
+    block_on(async {
+        // Whether the address asks for it or not: the server does.
+        for more in ["?", "?tls=true&"] {
+            let more = |file: Option<&Path>| file.map_or_else(|| more.to_owned(), |file| format!("{more}ca_file={}", file.display()));
+            let address = |host: &str, file: Option<&Path>| format!("nats://{host}:{}{}", server.port(), more(file));
+            contract::is_trusted_only_by_its_certificate(address, &authorities).await;
+        }
+        let (kind, words) = said(&format!("nats://localhost:{}?tls=true", plain.port())).await;
+        assert!(kind == SinkErrorKind::Permanent && words.contains("it does not speak TLS at this port"), "{kind:?} {words}");
+    });
+    let missing = SinkUri::parse(&format!("nats://h?ca_file={}", key.display())).unwrap_err().to_string();
+    assert!(missing.ends_with(&format!("cannot read the certificates in `{}`: there are none", key.display())), "{missing}");
+}
+
+#[test]
+fn a_key_lets_in() {
+    let key = nkeys::KeyPair::new_user();
+    let Some(server) = test_servers::nats_with(&format!("authorization {{ users: [{{ nkey: {} }}] }}", key.public_key())) else { return };
+    let (folder, place) = (tempfile::tempdir().unwrap(), server.address());
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let right = file("mine.nk", &format!("# of this collector\n{}\n", key.seed().unwrap()));
+    let wrong = file("other.nk", &nkeys::KeyPair::new_user().seed().unwrap());
+    let none = file("none.nk", "hunter2\n");
+    let address = |file: &str| format!("nats://{place}?nkey_file={file}");
+    block_on(contract::is_let_in_only_as(&address(&right), &[&address(&wrong), &format!("nats://{place}")]));
+    let refused = SinkUri::parse(&address(&none)).unwrap_err().to_string();
+    assert!(refused.ends_with(&format!("`{none}` holds no seed of a user's key (`SU…`)")), "{refused}");
+    let refused = SinkUri::parse(&format!("nats://me@{place}?nkey_file={right}")).unwrap_err().to_string();
+    assert!(refused.ends_with("once is enough") && !refused.contains("hunter2"), "{refused}");
+}
+
+/// A token of NATS: claims, signed by a key.
+fn signed(by: &nkeys::KeyPair, subject: &str, claims: &serde_json::Value) -> String {
+    let part = |text: String| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+    let body = serde_json::json!({ "jti": subject, "iat": 1_700_000_000, "iss": by.public_key(), "name": "test", "sub": subject, "nats": claims });
+    let text = format!("{}.{}", part(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#.to_owned()), part(body.to_string()));
+    let signature = by.sign(text.as_bytes()).unwrap();
+    format!("{text}.{}", base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, signature))
+}
+
+#[test]
+fn credentials_of_a_user_let_in() {
+    use serde_json::json;
+    let (operator, system, account, user) =
+        (nkeys::KeyPair::new_operator(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_account(), nkeys::KeyPair::new_user());
+    let limits = ["subs", "conn", "leaf", "imports", "exports", "data", "payload", "mem_storage", "disk_storage", "streams", "consumer"];
+    let limits: serde_json::Map<_, _> = limits.iter().map(|limit| ((*limit).to_owned(), json!(-1))).chain([("wildcards".to_owned(), json!(true))]).collect();
+    let of_operator = signed(&operator, &operator.public_key(), &json!({ "type": "operator", "version": 2 }));
+    let of_account = signed(&operator, &account.public_key(), &json!({ "type": "account", "version": 2, "limits": limits }));
+    let of_system = signed(&operator, &system.public_key(), &json!({ "type": "account", "version": 2 }));
+    let configuration = format!(
+        "operator: \"{of_operator}\"\nsystem_account: {0}\nresolver: MEMORY\nresolver_preload: {{ {0}: \"{of_system}\", {1}: \"{of_account}\" }}",
+        system.public_key(),
+        account.public_key()
+    );
+    let Some(server) = test_servers::nats_with(&configuration) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, by: &nkeys::KeyPair, who: &nkeys::KeyPair| {
+        let token = signed(by, &who.public_key(), &json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 }));
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            who.seed().unwrap()
+        );
+        std::fs::write(folder.path().join(name), text).unwrap();
+        format!("nats://{}?credentials_file={}", server.address(), folder.path().join(name).display())
+    };
+    let right = file("right.creds", &account, &user);
+    let wrong = file("wrong.creds", &nkeys::KeyPair::new_account(), &user);
+    block_on(contract::is_let_in_only_as(&right, &[&wrong]));
+    std::fs::write(folder.path().join("empty.creds"), "hunter2").unwrap();
+    let refused = SinkUri::parse(&right.replace("right", "empty")).unwrap_err().to_string();
+    assert!(refused.contains("empty.creds` holds no credentials of a user: cannot parse user JWT") && !refused.contains("hunter2"), "{refused}");
 }

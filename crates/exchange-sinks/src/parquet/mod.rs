@@ -180,9 +180,9 @@ impl Sink for ParquetSink {
     }
 
     /// How far everything is in files. Before the first batch it is not known, and each file knows it for itself.
-    fn position(&mut self) -> SinkFuture<'_, Option<Position>> {
+    fn position(&mut self, journal: u64) -> SinkFuture<'_, Option<Position>> {
         let safe = *self.safe.lock().unwrap_or_else(PoisonError::into_inner);
-        Box::pin(std::future::ready(Ok(safe)))
+        Box::pin(std::future::ready(Ok(safe.filter(|safe| safe.journal == journal))))
     }
 
     fn write<'a>(&'a mut self, batch: &'a Arc<Batch>) -> SinkFuture<'a> {

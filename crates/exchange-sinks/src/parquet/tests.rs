@@ -248,12 +248,13 @@ fn the_position_is_that_of_the_last_batch_that_is_safe() {
     let directory = tempfile::tempdir().unwrap();
     block_on(async {
         let mut sink = ParquetSink::open(directory.path(), small()).unwrap();
-        assert_eq!(sink.position().await.unwrap(), None, "each partition's files know it for themselves");
+        assert_eq!(sink.position(7).await.unwrap(), None, "each partition's files know it for themselves");
         for number in 1..4 {
             sink.write(&at(trades(number..number + 1, 1), 7, number)).await.unwrap();
         }
         sink.flush().await.unwrap();
-        assert_eq!(sink.position().await.unwrap(), Some(Position { journal: 7, number: 3 }));
+        assert_eq!(sink.position(7).await.unwrap(), Some(Position { journal: 7, number: 3 }));
+        assert_eq!(sink.position(8).await.unwrap(), None, "another journal's");
         sink.close().await.unwrap();
     });
 }

@@ -6,8 +6,8 @@ use std::io;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-use crate::buffered::refused;
 use crate::error::{SinkError, SinkErrorKind};
+use crate::trust::{LOGIN, advised, refused, tls_advice};
 
 /// Why something failed.
 #[derive(Debug)]
@@ -65,10 +65,15 @@ fn words(error: &Error) -> String {
         Some(said) if said.code() == &SqlState::READ_ONLY_SQL_TRANSACTION => {
             format!("the server takes no writes, being a standby or read-only ({})", said.message())
         }
-        Some(said) => format!("{} ({})", said.message(), said.code().code()),
-        None => match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        },
+        Some(said) => {
+            let words = format!("{} ({})", said.message(), said.code().code());
+            // Who we are; the others say themselves what there is not.
+            advised(&words, said.code().code().starts_with("28").then_some(LOGIN))
+        }
+        None => {
+            let words = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            let advice = tls_advice(&words).or_else(|| words.contains("password missing").then_some(LOGIN));
+            advised(&words, advice)
+        }
     }
 }

@@ -139,8 +139,8 @@ impl Postgres {
 }
 
 impl Store for Postgres {
-    async fn position(&mut self) -> Result<Option<Position>, SinkError> {
-        self.with(async |session| session.position().await).await
+    async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
+        self.with(async |session| session.position(journal).await).await
     }
 
     async fn store(&mut self, batches: &[Arc<Batch>]) -> Result<(), SinkError> {

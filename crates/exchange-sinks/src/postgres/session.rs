@@ -94,12 +94,11 @@ impl Session {
         self.client.is_closed()
     }
 
-    pub(super) async fn position(&self) -> Result<Option<Position>, Fault> {
-        let rows = self.client.query("SELECT journal, number FROM positions ORDER BY stored DESC LIMIT 1", &[]).await?;
-        Ok(rows.first().and_then(|row| {
-            let (journal, number): (String, i64) = (row.get(0), row.get(1));
-            Some(Position { journal: u64::from_str_radix(&journal, 16).ok()?, number: u64::try_from(number).ok().filter(|number| *number > 0)? })
-        }))
+    /// The last batch of a journal that is stored: each collector's is its own.
+    pub(super) async fn position(&self, journal: u64) -> Result<Option<Position>, Fault> {
+        let row = self.client.query_opt("SELECT number FROM positions WHERE journal = $1", &[&key(journal)]).await?;
+        let number = row.and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok()).filter(|number| *number > 0);
+        Ok(number.map(|number| Position { journal, number }))
     }
 
     /// Stores batches in one transaction, and gives why rows were rejected, for each of them.

@@ -1,5 +1,6 @@
 //! Against a real server.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use exchange_core::event::{
@@ -11,7 +12,7 @@ use exchange_core::{Batch, Body, Channel, Decimal, Event, EventId, Instrument, I
 use test_servers::{POSTGRES_PASSWORD, Proxy, Server};
 use tokio_postgres::{Client, NoTls};
 
-use crate::contract::{self, at, batch, block_on};
+use crate::contract::{self, JOURNAL, at, batch, block_on, said};
 use crate::error::SinkErrorKind;
 use crate::fields::{self, Value};
 use crate::registry::SinkUri;
@@ -57,65 +58,22 @@ fn begins_again_where_it_stood() {
 
 #[test]
 fn a_killed_server_loses_and_repeats_nothing() {
-    let Some(mut server) = test_servers::postgres() else { return };
-    let port = server.port();
-    block_on(async {
-        let failures = contract::deliver(
-            || open(&address(port, "")),
-            300,
-            async |attempt| match attempt % 100 {
-                40 => server.kill(),
-                55 => server.restart(),
-                70 => {
-                    server.stop();
-                    server.restart();
-                }
-                _ => {}
-            },
-        )
-        .await;
-        assert!(failures > 3, "there was trouble");
-        contract::same_ids(&ids(&server).await, 0..3000);
-    });
+    let Some(server) = test_servers::postgres() else { return };
+    let address = address(server.port(), "");
+    block_on(contract::survives_its_server(server, || open(&address), async |server| ids(server).await));
 }
 
 #[test]
 fn a_network_that_is_cut_anywhere_loses_and_repeats_nothing() {
     let Some(server) = test_servers::postgres() else { return };
     let proxy = Proxy::to(server.address());
-    block_on(async {
-        let failures = contract::deliver(
-            || open(&address(proxy.port(), "")),
-            200,
-            async |attempt| match attempt {
-                150 => proxy.refuse(),
-                165 => proxy.heal(),
-                // At other places of what is sent, the end of a transaction included.
-                _ if attempt % 10 == 0 && attempt < 300 => proxy.cut_after(attempt * 37 % 5000),
-                _ => {}
-            },
-        )
-        .await;
-        assert!(failures > 10, "there was trouble");
-        contract::same_ids(&ids(&server).await, 0..2000);
-    });
+    block_on(contract::survives_its_network(&proxy, 5000, || open(&address(proxy.port(), "")), async || ids(&server).await));
 }
 
 #[test]
 fn a_server_that_hangs_is_left() {
     let Some(server) = test_servers::postgres() else { return };
-    block_on(async {
-        let mut sink = open(&address(server.port(), "?timeout=1s"));
-        sink.write(&at(1)).await.unwrap();
-        sink.flush().await.unwrap();
-        server.pause();
-        sink.write(&at(2)).await.unwrap();
-        let error = sink.flush().await.unwrap_err();
-        assert!(error.is_retryable() && error.to_string().ends_with("no answer within 1s"), "{error}");
-        server.resume();
-        while sink.flush().await.is_err() {}
-        contract::same_ids(&ids(&server).await, 0..20);
-    });
+    block_on(contract::leaves_a_server_that_hangs(&server, open(&address(server.port(), "?timeout=1s")), async || ids(&server).await));
 }
 
 #[test]
@@ -125,7 +83,7 @@ fn what_two_collectors_saw_is_there_once() {
     block_on(async {
         let (mut one, mut other) = (open(&address), open(&address));
         // Their first connections make the tables at the same time.
-        let (a, b) = tokio::join!(one.position(), other.position());
+        let (a, b) = tokio::join!(one.position(JOURNAL), other.position(JOURNAL));
         assert_eq!((a.unwrap(), b.unwrap()), (None, None));
         for sink in [&mut one, &mut other] {
             sink.write(&batch(0..500)).await.unwrap();
@@ -318,25 +276,18 @@ fn a_bad_row_costs_only_itself() {
     });
 }
 
-/// What a sink at an address says when it is asked for something.
-async fn said(address: &str) -> (SinkErrorKind, String) {
-    let sink = SinkUri::parse(address).unwrap();
-    let error = sink.open().unwrap().position().await.unwrap_err();
-    let everything = format!("{error} {error:?} {sink} {sink:?} {}", sink.open().unwrap().name());
-    assert!(!everything.contains("hunter2"), "{everything}");
-    (error.kind(), error.to_string())
-}
-
 #[test]
 fn who_is_not_let_in_is_told_why() {
     let Some(mut server) = test_servers::postgres() else { return };
     let port = server.port();
     block_on(async {
         let shown = format!("postgres://***@127.0.0.1:{port}");
-        let (kind, words) = said(&format!("postgres://postgres:hunter2-wrong@127.0.0.1:{port}/postgres")).await;
-        assert_eq!((kind, words), (SinkErrorKind::Permanent, format!("{shown}/postgres: password authentication failed for user \"postgres\" (28P01)")));
-        let (kind, words) = said(&format!("postgres://postgres@127.0.0.1:{port}/postgres")).await;
-        assert_eq!((kind, words), (SinkErrorKind::Permanent, format!("{shown}/postgres: invalid configuration: password missing")));
+        let wrong = format!("postgres://postgres:hunter2-wrong@127.0.0.1:{port}/postgres");
+        let (_, words) = said(&wrong).await;
+        assert!(words.starts_with(&format!("{shown}/postgres: password authentication failed for user \"postgres\" (28P01)")), "{words}");
+        let none = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let nobody = format!("postgres://nobody:hunter2@127.0.0.1:{port}/postgres");
+        contract::is_let_in_only_as(&address(port, "?schema=other"), &[&wrong, &none, &nobody]).await;
         let (kind, words) = said(&format!("postgres://postgres:{POSTGRES_PASSWORD}@127.0.0.1:{port}/nowhere")).await;
         assert_eq!((kind, words), (SinkErrorKind::Permanent, format!("{shown}/nowhere: database \"nowhere\" does not exist (3D000)")));
         let (kind, words) = said(&address(port, "?sslmode=require")).await;
@@ -400,15 +351,11 @@ fn a_server_is_trusted_only_with_its_certificate_and_name() {
         client.batch_execute("ALTER SYSTEM SET ssl TO on").await.unwrap();
         server.stop();
         server.restart();
-        let at_name = |more: &str| address(server.port(), more).replace("127.0.0.1", "localhost");
-        let trusting = format!("?sslmode=require&ca_file={}", authorities.display());
-        let mut sink = open(&at_name(&trusting));
-        sink.write(&at(1)).await.unwrap();
-        sink.close().await.unwrap();
+        let address = |host: &str, file: Option<&Path>| {
+            let more = file.map_or_else(String::new, |file| format!("&ca_file={}", file.display()));
+            address(server.port(), &format!("?sslmode=require{more}")).replace("127.0.0.1", host)
+        };
+        contract::is_trusted_only_by_its_certificate(address, &authorities).await;
         contract::same_ids(&ids(&server).await, 0..10);
-        let (kind, words) = said(&at_name("?sslmode=require")).await;
-        assert!(kind == SinkErrorKind::Permanent && words.contains("UnknownIssuer"), "{kind:?} {words}");
-        let (kind, words) = said(&address(server.port(), &trusting)).await;
-        assert!(kind == SinkErrorKind::Permanent && words.contains("certificate not valid for name"), "{kind:?} {words}");
     });
 }

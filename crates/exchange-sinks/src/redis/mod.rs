@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | `collector:TYPE` | stream | entries with the fields `id`, `type` and `line`, the event's JSON |
 //! | `collector:latest:VENUE:MARKET:VENUE_SYMBOL` | hash | fields such as `ticker.last`, `funding.rate`, `trade.price`, `trade.t` |
-//! | `collector:position`, `collector:position:JOURNAL` | string | the last batch that was written, of all and of one collector |
+//! | `collector:position:JOURNAL` | string | the last batch of a collector's journal that was written |
 //!
 //! Redis Cluster is not served: a transaction is of one server.
 
@@ -32,12 +32,13 @@ use redis::{
 use self::latest::Latest;
 pub(crate) use self::source::origin;
 use crate::address::Address;
-use crate::buffered::{Buffered, Store, refused, within};
+use crate::buffered::{Buffered, Store, within};
 use crate::error::{SinkError, SinkErrorKind};
 use crate::fields::TYPES;
 use crate::place::Place;
 use crate::registry::Target;
 use crate::sink::Sink;
+use crate::trust::{LOGIN, advised, refused, tls_advice};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -152,30 +153,34 @@ impl Server {
         format!("{}:{kind}", self.prefix)
     }
 
-    /// The key of the last position, of all collectors or of the one of a journal.
-    fn position(&self, journal: Option<u64>) -> String {
-        match journal {
-            None => format!("{}:position", self.prefix),
-            Some(journal) => format!("{}:position:{journal:016x}", self.prefix),
-        }
+    /// The key of a journal's last position.
+    fn position(&self, journal: u64) -> String {
+        format!("{}:position:{journal:016x}", self.prefix)
     }
 
     /// An error in words that hold nothing secret.
     fn told(&self, error: &RedisError, worked_before: bool) -> SinkError {
         use ServerErrorKind as S;
-        let kind = match error.kind() {
-            ErrorKind::Io if error.to_string().contains("invalid peer certificate") => refused(worked_before),
-            // Said to one who comes when there is no room.
-            ErrorKind::Server(S::ResponseError) if error.to_string().contains("max number of clients") => SinkErrorKind::Retryable,
-            ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(S::NoPerm | S::CrossSlot | S::Moved | S::ResponseError) => {
-                refused(worked_before)
-            }
-            ErrorKind::Extension if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "WRONGTYPE")) => refused(worked_before),
-            _ => SinkErrorKind::Retryable,
-        };
         // Of a transaction, each command may say the same.
         let words: String = error.to_string().chars().take(WORDS).collect();
-        SinkError::new(kind, format!("{}: {words}", self.shown))
+        let mut advice = tls_advice(&words);
+        let kind = match error.kind() {
+            ErrorKind::Io if advice.is_some() => refused(worked_before),
+            // Said to one who comes when there is no room.
+            ErrorKind::Server(S::ResponseError) if error.to_string().contains("max number of clients") => SinkErrorKind::Retryable,
+            ErrorKind::AuthenticationFailed => {
+                advice = Some(LOGIN);
+                refused(worked_before)
+            }
+            ErrorKind::InvalidClientConfig | ErrorKind::Server(S::NoPerm | S::CrossSlot | S::Moved | S::ResponseError) => refused(worked_before),
+            ErrorKind::Extension if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
+                advice = Some(LOGIN);
+                refused(worked_before)
+            }
+            ErrorKind::Extension if error.code() == Some("WRONGTYPE") => refused(worked_before),
+            _ => SinkErrorKind::Retryable,
+        };
+        SinkError::new(kind, format!("{}: {}", self.shown, advised(&words, advice)))
     }
 }
 
@@ -204,9 +209,9 @@ impl Redis {
 }
 
 impl Store for Redis {
-    async fn position(&mut self) -> Result<Option<Position>, SinkError> {
-        let text = self.with(async |server, connection| redis::cmd("GET").arg(server.position(None)).query_async::<Option<String>>(connection).await);
-        Ok(text.await?.and_then(|text| text.parse().ok()))
+    async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
+        let number = self.with(async |server, connection| redis::cmd("GET").arg(server.position(journal)).query_async::<Option<u64>>(connection).await);
+        Ok(number.await?.map(|number| Position { journal, number }))
     }
 
     async fn store(&mut self, batches: &[Arc<Batch>]) -> Result<(), SinkError> {
@@ -254,7 +259,7 @@ impl Server {
         // buffers only now, moves the position before ours or finds it moved by ours.
         let mut known: HashMap<u64, u64> = HashMap::new();
         for journal in lasts.keys() {
-            let key = self.position(Some(*journal));
+            let key = self.position(*journal);
             let mut read = redis::pipe();
             read.cmd("WATCH").arg(&key).ignore().cmd("GET").arg(&key);
             let (number,): (Option<u64>,) = read.query_async(connection).await?;
@@ -271,8 +276,7 @@ impl Server {
         transaction.atomic();
         self.add_events(&mut transaction, &fresh);
         for (journal, last) in lasts {
-            transaction.cmd("SET").arg(self.position(Some(journal))).arg(last);
-            transaction.cmd("SET").arg(self.position(None)).arg(Position { journal, number: last }.to_string());
+            transaction.cmd("SET").arg(self.position(journal)).arg(last);
         }
         let commands = transaction.len();
         let answer = connection.req_packed_commands(&transaction, commands + 1, 1).await?;

@@ -1,6 +1,7 @@
 //! Against a real server.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use exchange_core::event::{Funding, Ticker};
@@ -8,7 +9,7 @@ use exchange_core::{Batch, Body, Event, Instrument, Market, Time, canonical};
 use redis::streams::StreamRangeReply;
 use test_servers::{Proxy, Server};
 
-use crate::contract::{self, at, batch, block_on};
+use crate::contract::{self, batch, block_on, said};
 use crate::error::SinkErrorKind;
 use crate::registry::SinkUri;
 use crate::sink::Sink;
@@ -57,70 +58,22 @@ fn begins_again_where_it_stood() {
 
 #[test]
 fn a_killed_server_loses_and_repeats_nothing() {
-    let Some(mut server) = test_servers::redis() else { return };
-    let port = server.port();
-    block_on(async {
-        let failures = contract::deliver(
-            || open(&address(port, "")),
-            300,
-            async |attempt| match attempt % 100 {
-                40 => server.kill(),
-                55 => server.restart(),
-                70 => {
-                    server.stop();
-                    server.restart();
-                }
-                _ => {}
-            },
-        )
-        .await;
-        assert!(failures > 3, "there was trouble");
-        contract::same_ids(&ids(&server).await, 0..3000);
-    });
+    let Some(server) = test_servers::redis() else { return };
+    let address = address(server.port(), "");
+    block_on(contract::survives_its_server(server, || open(&address), async |server| ids(server).await));
 }
 
 #[test]
 fn a_network_that_is_cut_anywhere_loses_and_repeats_nothing() {
     let Some(server) = test_servers::redis() else { return };
     let proxy = Proxy::to(server.address());
-    block_on(async {
-        let failures = contract::deliver(
-            || open(&address(proxy.port(), "")),
-            200,
-            async |attempt| match attempt {
-                150 => proxy.refuse(),
-                165 => proxy.heal(),
-                // At other places of what is sent, the end of a transaction included.
-                _ if attempt % 10 == 0 && attempt < 300 => proxy.cut_after(attempt * 97 % 25_000),
-                _ => {}
-            },
-        )
-        .await;
-        assert!(failures > 10, "there was trouble");
-        contract::same_ids(&ids(&server).await, 0..2000);
-    });
+    block_on(contract::survives_its_network(&proxy, 25_000, || open(&address(proxy.port(), "")), async || ids(&server).await));
 }
 
 #[test]
 fn a_server_that_hangs_is_left_and_does_later_what_it_was_told_but_once() {
     let Some(server) = test_servers::redis() else { return };
-    block_on(async {
-        let mut sink = open(&address(server.port(), "?timeout=1s"));
-        sink.write(&at(1)).await.unwrap();
-        sink.flush().await.unwrap();
-        server.pause();
-        sink.write(&at(2)).await.unwrap();
-        // The transaction waits in the server's buffers, and so does the next one.
-        for _ in 0..2 {
-            let error = sink.flush().await.unwrap_err();
-            assert!(error.is_retryable(), "{error}");
-        }
-        server.resume();
-        while sink.flush().await.is_err() {}
-        sink.write(&at(3)).await.unwrap();
-        sink.close().await.unwrap();
-        contract::same_ids(&ids(&server).await, 0..30);
-    });
+    block_on(contract::leaves_a_server_that_hangs(&server, open(&address(server.port(), "?timeout=1s")), async || ids(&server).await));
 }
 
 #[test]
@@ -177,31 +130,16 @@ fn the_latest_state_is_what_was_said_last() {
     });
 }
 
-/// What a sink at an address says when it is asked for something.
-async fn said(address: &str) -> (SinkErrorKind, String) {
-    let sink = SinkUri::parse(address).unwrap();
-    let error = sink.open().unwrap().position().await.unwrap_err();
-    let everything = format!("{error} {error:?} {sink} {sink:?} {}", sink.open().unwrap().name());
-    assert!(!everything.contains("hunter2"), "{everything}");
-    (error.kind(), error.to_string())
-}
-
 #[test]
 fn who_is_not_let_in_is_told_why() {
     let Some(server) = test_servers::redis_with(&["--requirepass", "hunter2-redis"]) else { return };
     let port = server.port();
+    let right = format!("redis://:hunter2-redis@127.0.0.1:{port}");
     block_on(async {
-        let (kind, words) = said(&format!("redis://:hunter2-wrong@127.0.0.1:{port}")).await;
-        assert!(
-            kind == SinkErrorKind::Permanent && words.starts_with(&format!("redis://***@127.0.0.1:{port}: ")) && words.contains("authentication failed"),
-            "{kind:?} {words}"
-        );
-        let (kind, words) = said(&address(port, "")).await;
-        assert!(kind == SinkErrorKind::Permanent && words.contains("Authentication required"), "{kind:?} {words}");
-        let right = format!("redis://:hunter2-redis@127.0.0.1:{port}");
-        let mut sink = open(&right);
-        sink.write(&at(1)).await.unwrap();
-        sink.close().await.unwrap();
+        let (_, words) = said(&format!("redis://:hunter2-wrong@127.0.0.1:{port}")).await;
+        assert!(words.contains("authentication failed"), "{words}");
+        let others = [&format!("redis://:hunter2-wrong@127.0.0.1:{port}"), &format!("redis://somebody:hunter2-redis@127.0.0.1:{port}"), &*address(port, "")];
+        contract::is_let_in_only_as(&right, &others).await;
         drop(server);
         let (kind, words) = said(&right).await;
         assert!(kind == SinkErrorKind::Retryable && words.contains("refused"), "{kind:?} {words}");
@@ -224,27 +162,17 @@ fn a_key_of_somebody_else_is_left_alone() {
 #[test]
 fn a_server_is_trusted_only_with_its_certificate_and_name() {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let (certificate, key) = contract::certificate();
-    std::fs::write(path("ca.pem"), certificate).unwrap();
-    std::fs::write(path("key.pem"), key).unwrap();
+    let (authorities, key) = contract::certificate_files(folder.path());
     let port = test_servers::free_port();
-    let encrypted = port.to_string();
-    let files = ["--tls-cert-file", &path("ca.pem"), "--tls-key-file", &path("key.pem"), "--tls-ca-cert-file", &path("ca.pem")];
-    let arguments = [&["--tls-port", &encrypted, "--tls-auth-clients", "no"], &files[..]].concat();
+    let (certificate, key, encrypted) = (authorities.display().to_string(), key.display().to_string(), port.to_string());
+    let arguments = ["--tls-port", &encrypted, "--tls-auth-clients", "no", "--tls-cert-file", &certificate, "--tls-key-file", &key];
     let Some(server) = test_servers::redis_with(&arguments) else { return };
     block_on(async {
-        let trusting = format!("?ca_file={}", path("ca.pem"));
-        let mut sink = open(&format!("rediss://localhost:{port}{trusting}"));
-        sink.write(&at(1)).await.unwrap();
-        sink.close().await.unwrap();
+        let more = |file: Option<&Path>| file.map_or_else(String::new, |file| format!("?ca_file={}", file.display()));
+        contract::is_trusted_only_by_its_certificate(|host, file| format!("rediss://{host}:{port}{}", more(file)), &authorities).await;
         contract::same_ids(&ids(&server).await, 0..10);
-        let source = SourceUri::parse(&format!("rediss://localhost:{port}{trusting}")).unwrap();
+        let source = SourceUri::parse(&format!("rediss://localhost:{port}?ca_file={}", authorities.display())).unwrap();
         let mut source = source.open(Reading { from: Since::Start, follow: false }).unwrap();
         assert_eq!(contract::read_lines(&mut source, 10).await.as_bytes(), at(1).lines());
-        let (kind, words) = said(&format!("rediss://localhost:{port}")).await;
-        assert!(kind == SinkErrorKind::Permanent && words.contains("UnknownIssuer"), "{kind:?} {words}");
-        let (kind, words) = said(&format!("rediss://127.0.0.1:{port}{trusting}")).await;
-        assert!(kind == SinkErrorKind::Permanent && words.contains("certificate not valid for name"), "{kind:?} {words}");
     });
 }
