@@ -49,13 +49,15 @@ pub struct Batch {
 
 impl Batch {
     /// A batch of sealed events.
-    pub fn new(events: Vec<Event>) -> Self {
+    pub fn new(mut events: Vec<Event>) -> Self {
+        // Thousands of batches wait at a time, most of them of an event or two with room for four.
+        events.shrink_to_fit();
         Self { events, lines: OnceLock::new(), position: None }
     }
 
     /// A batch that was read: its events, and the lines that they were read from, each with its end.
     pub(crate) fn with_lines(events: Vec<Event>, lines: Vec<u8>) -> Self {
-        Self { events, lines: OnceLock::from(lines), position: None }
+        Self { lines: OnceLock::from(lines), ..Self::new(events) }
     }
 
     /// The same batch as it lies in a journal.
@@ -82,6 +84,7 @@ impl Batch {
                 event.write_json(None, &mut out);
                 out.push(b'\n');
             }
+            out.shrink_to_fit();
             out
         })
     }
@@ -111,6 +114,17 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_takes_no_more_memory_than_its_events() {
+        let instrument = std::sync::Arc::new(crate::Instrument::named(&"x".into(), crate::Market::Linear, "A", None));
+        let event = Event::new(instrument, crate::Time::from_micros(1), None, crate::Body::Ticker(crate::event::Ticker::default()));
+        let mut events = Vec::with_capacity(64);
+        events.push(event);
+        let batch = Batch::new(events);
+        assert!(batch.lines().ends_with(b"}\n"));
+        assert_eq!((batch.events.capacity(), batch.lines.get().unwrap().capacity()), (1, batch.lines().len()));
+    }
 
     #[test]
     fn a_position_is_read_as_it_is_written() {
