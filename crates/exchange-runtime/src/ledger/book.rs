@@ -4,6 +4,7 @@
 //! confirmed by a flush that another process can read it, and as dropped when the sink fails before that; but what lies
 //! in a journal for the sink is not dropped then, it waits.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exchange_core::ledger::{EventCounts, Key, Kind, Share};
@@ -30,7 +31,16 @@ struct Side {
     gaps: EventCounts,
     kept: EventCounts,
     dropped: EventCounts,
-    shares: Vec<(Key, Share)>,
+    /// What was confirmed, given up or lost. Sinks confirm every second: summed up, or it would be megabytes in a minute.
+    shares: HashMap<Key, Share>,
+}
+
+impl Side {
+    fn add(&mut self, counts: Vec<(Key, u64)>, share: impl Fn(u64) -> Share) {
+        for (key, count) in counts {
+            *self.shares.entry(key).or_default() += share(count);
+        }
+    }
 }
 
 /// What the sink's task counts. Without a ledger it counts nothing.
@@ -95,7 +105,7 @@ impl Book {
         rows.extend(side.gaps.take().into_iter().map(|(key, gaps)| (key, Share { gaps, ..Share::default() })));
         rows.extend(side.kept.take().into_iter().map(|(key, kept)| (key, Share { kept, ..Share::default() })));
         rows.extend(side.dropped.take().into_iter().map(|(key, dropped)| (key, Share { dropped, ..Share::default() })));
-        rows.append(&mut side.shares);
+        rows.extend(side.shares.drain());
         rows
     }
 }
@@ -130,7 +140,7 @@ impl Counting {
     pub(crate) fn written(&mut self) {
         self.settle(|written| Share { written, ..Share::default() });
         if let Some(book) = &self.book {
-            book.side().shares.extend(self.earlier.take().into_iter().map(|(key, resumed)| (key, Share { resumed, ..Share::default() })));
+            book.side().add(self.earlier.take(), |resumed| Share { resumed, ..Share::default() });
         }
     }
 
@@ -150,7 +160,7 @@ impl Counting {
             left -= lost;
             let mut counts = EventCounts::default();
             counts.count_as(gap, Kind::channel(of.channel));
-            book.side().shares.extend(counts.take().into_iter().map(|(key, _)| (key, Share { lost, ..Share::default() })));
+            book.side().add(counts.take(), |_| Share { lost, ..Share::default() });
         }
     }
 
@@ -163,8 +173,30 @@ impl Counting {
 
     fn settle(&mut self, share: impl Fn(u64) -> Share) {
         if let Some(book) = &self.book {
-            let counts = self.accepted.take();
-            book.side().shares.extend(counts.into_iter().map(|(key, count)| (key, share(count))));
+            book.side().add(self.accepted.take(), share);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exchange_core::event::Ticker;
+    use exchange_core::{Instrument, Market, Time};
+
+    use super::*;
+
+    #[test]
+    fn what_is_confirmed_again_and_again_is_one_row() {
+        let instrument = Arc::new(Instrument::named(&"x".into(), Market::Linear, "A", None));
+        let event = Event::new(instrument, Time::from_micros(1), None, Body::Ticker(Ticker::default()));
+        let (book, mut counting) = Book::open(Some("own:".to_owned()));
+        for _ in 0..3 {
+            counting.accepted(std::slice::from_ref(&event), false);
+            counting.written();
+        }
+        counting.accepted(std::slice::from_ref(&event), true);
+        counting.lost();
+        let shares: Vec<Share> = book.unwrap().take().into_iter().map(|(_, share)| share).collect();
+        assert_eq!(shares, [Share { written: 3, dropped: 1, ..Share::default() }]);
     }
 }
