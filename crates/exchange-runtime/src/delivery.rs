@@ -3,6 +3,7 @@
 //! What a sink has accepted is acknowledged in the journal when the sink has confirmed it. A sink in trouble is tried again,
 //! less and less often; nobody else waits for it, and what it has not got stays in the journal, also for the next run.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use exchange_sinks::{Sink, SinkError};
 use exchange_spool::{Backlog, Read, Reader, Spool, SpoolError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::Clock;
 use crate::journal::Journal;
@@ -327,6 +328,7 @@ impl Task {
                     biased;
                     result = &mut asked => break result,
                     () = late(&mut until, self.down) => return Ok(Answer::Late),
+                    never = keep_telling(&self.delivery.reader, &self.delivery.status, &self.meters) => match never {},
                     () = sleep_until(slow), if !told => {
                         told = true;
                         self.down.get_or_insert_with(Instant::now);
@@ -354,7 +356,8 @@ impl Task {
                     trouble(&self.delivery.name, &self.delivery.status, &self.meters, &error.to_string());
                     self.tell_backlog();
                     tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
+                        () = sleep(pause) => {}
+                        never = keep_telling(&self.delivery.reader, &self.delivery.status, &self.meters) => match never {},
                         () = late(&mut until, Some(down)) => return Ok(Answer::Late),
                     }
                 }
@@ -364,14 +367,7 @@ impl Task {
 
     fn tell_backlog(&mut self) {
         self.told = Some(Instant::now());
-        let Backlog { batches, bytes } = self.delivery.reader.backlog();
-        #[expect(clippy::cast_precision_loss, reason = "gauges")]
-        {
-            self.meters.batches.set(batches as f64);
-            self.meters.bytes.set(bytes as f64);
-        }
-        let mut status = self.delivery.status.lock().unwrap_or_else(PoisonError::into_inner);
-        (status.batches, status.bytes) = (batches, bytes);
+        tell_backlog(&self.delivery.reader, &self.delivery.status, &self.meters);
     }
 
     async fn end(mut self, result: Result<End, SinkError>) -> SinkEnd {
@@ -407,6 +403,25 @@ impl Task {
             }
         }
         SinkEnd { name: self.delivery.name, result, reader: Some(self.delivery.reader), unconfirmed: self.batches }
+    }
+}
+
+fn tell_backlog(reader: &Reader, status: &Status, meters: &Meters) {
+    let Backlog { batches, bytes } = reader.backlog();
+    #[expect(clippy::cast_precision_loss, reason = "gauges")]
+    {
+        meters.batches.set(batches as f64);
+        meters.bytes.set(bytes as f64);
+    }
+    let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
+    (status.batches, status.bytes) = (batches, bytes);
+}
+
+/// Tells what waits while the sink does not answer: it grows.
+async fn keep_telling(reader: &Reader, status: &Status, meters: &Meters) -> Infallible {
+    loop {
+        sleep(TELL).await;
+        tell_backlog(reader, status, meters);
     }
 }
 

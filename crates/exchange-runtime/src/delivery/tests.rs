@@ -228,6 +228,21 @@ async fn a_sink_in_trouble_is_not_waited_for_for_ever_at_the_end() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_sink_that_does_not_answer_is_told_as_it_grows() {
+    let place = tempfile::tempdir().unwrap();
+    let sink = OwnSink::default();
+    sink.set(|desk| desk.hangs = true);
+    let mut run = Run::start(place.path(), Options::default(), std::slice::from_ref(&sink));
+    eventually("a question", || sink.0.lock().unwrap().attempts == 1).await;
+    for batch in 0..4 {
+        run.append(ten(batch * 10 + 1));
+        let waiting = || run.statuses[0].lock().unwrap().batches;
+        eventually("the backlog", || waiting() == batch + 1).await;
+    }
+    run.end(Until::Deadline(Instant::now())).await;
+}
+
+#[tokio::test]
 async fn a_sinks_own_books_win_where_they_are_ahead() {
     let place = tempfile::tempdir().unwrap();
     let sink = OwnSink::default();
