@@ -8,13 +8,14 @@ use crate::error::{SinkError, SinkErrorKind};
 use crate::sink::{Sink, SinkFuture};
 use crate::worker::Meter;
 
-/// Events that are stored in one step.
-const STEP_EVENTS: usize = 16_384;
-/// About how many bytes of them.
+/// About how many bytes of events are stored in one step at most.
 const STEP_BYTES: usize = 16 << 20;
 
 /// A server that takes batches in steps.
 pub(crate) trait Store: Send {
+    /// Events that are stored in one step. They and what they are sent as are in memory for as long as the server takes.
+    const STEP_EVENTS: usize;
+
     /// The last batch of a journal that is safe by the server's own books.
     fn position(&mut self, journal: u64) -> impl Future<Output = Result<Option<Position>, SinkError>> + Send;
 
@@ -71,7 +72,7 @@ impl<S: Store> Sink for Buffered<S> {
             if self.closed {
                 return Err(SinkError::ended(self.meter.sink()));
             }
-            if self.events >= STEP_EVENTS || self.bytes >= STEP_BYTES {
+            if self.events >= S::STEP_EVENTS || self.bytes >= STEP_BYTES {
                 self.deliver().await?;
             }
             self.waiting.push(batch.clone());

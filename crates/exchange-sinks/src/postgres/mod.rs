@@ -139,6 +139,8 @@ impl Postgres {
 }
 
 impl Store for Postgres {
+    const STEP_EVENTS: usize = 8192;
+
     async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
         self.with(async |session| session.position(journal).await).await
     }

@@ -209,6 +209,9 @@ impl Redis {
 }
 
 impl Store for Redis {
+    /// A transaction is in memory three times: as events, as commands, and as what is sent.
+    const STEP_EVENTS: usize = 4096;
+
     async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
         let number = self.with(async |server, connection| redis::cmd("GET").arg(server.position(journal)).query_async::<Option<u64>>(connection).await);
         Ok(number.await?.map(|number| Position { journal, number }))
