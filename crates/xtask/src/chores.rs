@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::ratios;
-use crate::run::cargo;
+use crate::run::{cargo, target};
 use crate::servers;
 
 /// All that CI checks, what fails fastest first.
@@ -32,7 +32,6 @@ pub(crate) fn bless(root: &Path, venue: Option<&str>) -> anyhow::Result<()> {
 /// The benchmarks, which are the root package's, and how the venues' decoding compares.
 pub(crate) fn bench(root: &Path, more: &[&str]) -> anyhow::Result<()> {
     cargo(root, "bench --all-features --locked --package collector --bench *", more, &[])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
-    ratios::print(&target.join("criterion"));
+    ratios::print(&target(root).join("criterion"));
     Ok(())
 }

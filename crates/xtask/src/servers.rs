@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::run::target;
+
 /// Debian's packages, each with something that it brings: a program, a file or a module of Python.
 const PACKAGES: [(&str, Brings); 7] = [
     // Kafka's client is compiled by it.
@@ -47,8 +49,7 @@ fn packages() {
 }
 
 fn modules(root: &Path) {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
-    let folder = target.join("python");
+    let folder = target(root).join("python");
     let python = folder.join("bin/python3");
     let missing: Vec<&str> = MODULES.iter().filter(|(_, module)| !has_module(&python, module)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
