@@ -1,15 +1,17 @@
 //! The project's chores, the same by hand and in CI: `cargo xtask check`, `test`, `servers`, `bless`, `new-venue`, `demo-venue`,
-//! `soak`, `bench`.
+//! `soak`, `stall`, `bench`.
 //!
-//! No dependency but `anyhow`: whoever clones the repository waits for this to compile before anything is checked.
+//! Hardly a dependency: whoever clones the repository waits for this to compile before anything is checked.
 
 mod chores;
 mod demo;
+mod load;
 mod new_venue;
 mod ratios;
 mod run;
 mod servers;
 mod soak;
+mod stall;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +27,8 @@ Usage: cargo xtask <CHORE>
   bless [VENUE]        write what the fixtures of a venue (of all) give as what they must give; review the difference
   new-venue NAME       a sketch of a venue that works: its folder, its fixtures, its line in the registry
   demo-venue           `new-venue` in a copy of the tree below target/, where it must build and conform
-  soak MINUTES         memory under a long stream of thousands of simulated instruments
+  soak MINUTES         memory of a released collector under a long stream of thousands of simulated instruments
+  stall MINUTES [RATE] memory of a released collector whose sinks stall at so many events/s, and what they have in the end
   bench [ARGS]         the benchmarks, and how the venues' decoding compares
 ";
 
@@ -55,6 +58,8 @@ fn chore(arguments: &[String]) -> anyhow::Result<()> {
         ["new-venue", name] => new_venue::add(&root, name).and_then(|()| chores::bless(&root, Some(name))),
         ["demo-venue"] => demo::run(&root),
         ["soak", minutes] => soak::run(&root, minutes),
+        ["stall", minutes] => stall::run(&root, minutes, None),
+        ["stall", minutes, rate] => stall::run(&root, minutes, Some(rate)),
         ["bench", more @ ..] => chores::bench(&root, more),
         [] | ["help" | "--help" | "-h"] => {
             eprint!("{USAGE}");
