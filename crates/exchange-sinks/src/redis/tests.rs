@@ -173,6 +173,6 @@ fn a_server_is_trusted_only_with_its_certificate_and_name() {
         contract::same_ids(&ids(&server).await, 0..10);
         let source = SourceUri::parse(&format!("rediss://localhost:{port}?ca_file={}", authorities.display())).unwrap();
         let mut source = source.open(Reading { from: Since::Start, follow: false }).unwrap();
-        assert_eq!(contract::read_lines(&mut source, 10).await.as_bytes(), at(1).lines());
+        assert_eq!(contract::read_lines(&mut source, 10).await.as_bytes(), contract::at(1).lines());
     });
 }
