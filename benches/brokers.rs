@@ -6,6 +6,8 @@
 //!
 //! Only what the build has features for is measured.
 
+#![cfg_attr(not(any(feature = "amqp", feature = "kafka", feature = "nats")), allow(unused, reason = "nothing is measured"))]
+
 use std::sync::Arc;
 use std::time::Duration;
 
