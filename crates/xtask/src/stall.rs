@@ -124,7 +124,7 @@ impl Sinks {
     /// Whether each of them has something.
     fn have_begun(&self) -> bool {
         let rows = ids::sql(self, "SELECT count(*) FROM collector.positions").is_ok_and(|count| count.trim() != "0");
-        rows && ids::redis(self, &["GET", "collector:position"]).is_ok_and(|position| !position.trim().is_empty()) && self.parquet.is_dir()
+        rows && ids::redis(self, &["--scan", "--pattern", "collector:position:*"]).is_ok_and(|keys| !keys.trim().is_empty()) && self.parquet.is_dir()
     }
 
     fn pause(&self) {

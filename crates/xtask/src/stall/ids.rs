@@ -64,7 +64,8 @@ fn from_postgres(sinks: &Sinks, file: &Path) -> anyhow::Result<()> {
 fn from_redis(sinks: &Sinks, file: &Path) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(file)?);
     let keys = redis(sinks, &["--scan", "--pattern", "collector:*"])?;
-    let is_stream = |key: &&str| key.matches(':').count() == 1 && *key != "collector:position";
+    // `PREFIX:TYPE`; keys of instruments and journals are longer.
+    let is_stream = |key: &&str| key.matches(':').count() == 1;
     for stream in keys.lines().filter(is_stream) {
         let mut from = "-".to_owned();
         loop {
