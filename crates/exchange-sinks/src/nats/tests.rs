@@ -146,31 +146,58 @@ fn a_server_that_falls_silent_is_left() {
     });
 }
 
-/// More is to be sent than the client has room for, and then the connection is lost: that is said, and not only when the server is back.
-#[test]
-fn a_lost_connection_is_noticed_by_who_waits_for_room() {
-    let Some(server) = test_servers::nats() else { return };
-    let proxy = Proxy::to(server.address());
+/// A batch of events so large that network and client are full before as many as may be are on their way.
+fn large(numbers: std::ops::Range<i64>) -> Arc<Batch> {
     let instrument = Arc::new(Instrument::named(&"bybit".into(), Market::Linear, "X", None));
-    let large = |number: i64| {
+    let event = |number: i64| {
         let body = Body::DecodeError(Box::new(exchange_core::event::DecodeFailure { reason: number.to_string(), excerpt: "x".repeat(1100) }));
         let mut event = Event::new(instrument.clone(), Time::from_micros(number), None, body);
         event.id = exchange_core::canonical::id(&event);
         event
     };
+    Arc::new(Batch::new(numbers.map(event).collect()))
+}
+
+/// More is to be sent than the client has room for, and then the connection is lost: that is said, and not only when the server is back.
+#[test]
+fn a_lost_connection_is_noticed_by_who_waits_for_room() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
     block_on(async {
         let mut sink = queue(proxy.port());
         insist(&mut sink, [batch(0..10)]).await;
         proxy.stall();
         let mut taken = 0;
-        while let Ok(accepted) = tokio::time::timeout(Duration::from_secs(1), sink.write(&Arc::new(Batch::new((taken..taken + 50).map(large).collect())))).await
-        {
+        while let Ok(accepted) = tokio::time::timeout(Duration::from_secs(1), sink.write(&large(taken..taken + 50))).await {
             accepted.unwrap();
             taken += 50;
         }
         proxy.refuse();
         let error = tokio::time::timeout(Duration::from_secs(5), sink.flush()).await.expect("an answer").unwrap_err();
         assert!(error.is_retryable() && error.to_string().ends_with("the connection was lost"), "{error}");
+        proxy.heal();
+        insist(&mut sink, []).await;
+        assert_eq!(ids(&server, "events").await.len(), 10 + usize::try_from(taken).unwrap());
+    });
+}
+
+/// The same, and the connection stays open while nothing passes.
+#[test]
+fn silence_is_noticed_by_who_waits_for_room() {
+    let Some(server) = test_servers::nats() else { return };
+    let proxy = Proxy::to(server.address());
+    block_on(async {
+        let mut sink = queue(proxy.port()).with_patience(Duration::from_secs(1));
+        insist(&mut sink, [batch(0..10)]).await;
+        proxy.stall();
+        let mut taken = 0;
+        let error = loop {
+            match tokio::time::timeout(Duration::from_secs(10), sink.write(&large(taken..taken + 50))).await.expect("an answer") {
+                Ok(()) => taken += 50,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_retryable() && error.to_string().contains("no acknowledgement"), "{error}");
         proxy.heal();
         insist(&mut sink, []).await;
         assert_eq!(ids(&server, "events").await.len(), 10 + usize::try_from(taken).unwrap());

@@ -133,13 +133,13 @@ impl<S: Server> Queue<S> {
     async fn send(&mut self) -> Result<(), SinkError> {
         while let Some(number) = self.again.front() {
             if let Some(message) = self.window.get(*number) {
-                self.server.send(message).await?;
+                self.hand_over(message).await?;
             }
             self.again.pop_front();
         }
         let mut run = 0;
         while let Some(message) = self.window.next() {
-            self.server.send(message).await?;
+            self.hand_over(message).await?;
             self.window.sent();
             run += 1;
             if run % SEND_RUN == 0 {
@@ -147,6 +147,14 @@ impl<S: Server> Queue<S> {
             }
         }
         Ok(())
+    }
+
+    /// Hands a message over to the client, which may wait for room: while nothing moves, that is silence, too.
+    async fn hand_over(&mut self, message: Message) -> Result<(), SinkError> {
+        match timeout(self.patience, self.server.send(message)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(self.server.silent()),
+        }
     }
 
     /// Takes the answers that are there.
