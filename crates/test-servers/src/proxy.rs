@@ -2,9 +2,14 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType};
 
 /// How often the listener looks whether it shall still listen.
 const LOOK: Duration = Duration::from_millis(2);
@@ -111,9 +116,6 @@ impl Proxy {
     }
 
     /// Everything passes again, what was stalled included.
-    ///
-    /// # Panics
-    /// If somebody else took the port while connections were refused.
     pub fn heal(&self) {
         self.shared.set(Weather::Fair);
         let mut state = self.shared.state();
@@ -143,18 +145,43 @@ fn cut(state: &mut State) {
     }
 }
 
+/// The port, which nobody else gets while connections are refused.
+enum Door {
+    Open(TcpListener),
+    Shut(OwnedFd),
+}
+
+/// Holds a port without listening: whoever connects is refused.
+fn hold(address: SocketAddr) -> std::io::Result<OwnedFd> {
+    let held = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    // No process that is started meanwhile shall hold it, too.
+    rustix::io::fcntl_setfd(&held, FdFlags::CLOEXEC)?;
+    set_socket_reuseaddr(&held, true)?;
+    rustix::net::bind(&held, &address)?;
+    Ok(held)
+}
+
 fn listen(first: TcpListener, address: SocketAddr, server: SocketAddr, shared: &Arc<Shared>) {
-    let mut listener = Some(first);
+    let mut door = Door::Open(first);
     loop {
         let weather = shared.state().weather;
         match weather {
             Weather::Over => return,
             Weather::Refusing => {
-                listener = None;
+                if let Door::Open(open) = door {
+                    drop(open);
+                    door = Door::Shut(hold(address).expect("the port that was ours"));
+                }
                 told(shared, false);
             }
             Weather::Fair | Weather::Stalled => {
-                let open = listener.get_or_insert_with(|| TcpListener::bind(address).expect("the port that was ours"));
+                let open = match door {
+                    Door::Open(open) => open,
+                    Door::Shut(held) => {
+                        rustix::net::listen(&held, 128).expect("the port that is ours");
+                        held.into()
+                    }
+                };
                 told(shared, true);
                 open.set_nonblocking(true).expect("a listener that does not wait");
                 match open.accept() {
@@ -162,6 +189,7 @@ fn listen(first: TcpListener, address: SocketAddr, server: SocketAddr, shared: &
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => eprintln!("the proxy cannot accept: {error}"),
                 }
+                door = Door::Open(open);
             }
         }
         thread::sleep(LOOK);
