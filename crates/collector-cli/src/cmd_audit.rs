@@ -196,16 +196,19 @@ impl Audit {
     /// lack is another's, before anything is said to wait.
     fn spread_losses(&mut self) {
         for at in 0..self.sinks.len() {
-            let mut excess = 0;
+            let shares = || self.rows.values().filter_map(|totals| totals.shares.get(at));
+            let mut room: u64 = shares().map(Share::waiting).sum();
+            let mut moved = 0;
             for share in self.rows.values_mut().filter_map(|totals| totals.shares.get_mut(at)) {
-                let most = share.kept.saturating_sub(share.written);
-                excess += share.lost.saturating_sub(most);
-                share.lost = share.lost.min(most);
+                let excess = (share.written + share.lost).saturating_sub(share.kept).min(share.lost).min(room);
+                share.lost -= excess;
+                room -= excess;
+                moved += excess;
             }
             for share in self.rows.values_mut().filter_map(|totals| totals.shares.get_mut(at)) {
-                let more = share.waiting().min(excess);
+                let more = share.waiting().min(moved);
                 share.lost += more;
-                excess -= more;
+                moved -= more;
             }
         }
     }
@@ -385,6 +388,7 @@ mod tests {
             audit.rows.into_values().map(|totals| (totals.shares[0].waiting(), totals.shares[0].lost)).collect::<Vec<_>>()
         };
         assert_eq!(audit([share(50, 10, 20), share(20, 15, 20), share(10, 10, 5)]), [(0, 40), (0, 5), (0, 0)], "all that is not written is lost");
+        assert_eq!(audit([share(50, 60, 2), share(20, 15, 5), share(10, 10, 0)]), [(0, 2), (0, 5), (0, 0)], "none is forgotten");
         assert_eq!(audit([share(50, 10, 20), share(20, 15, 5), share(10, 10, 0)]), [(20, 20), (0, 5), (0, 0)], "the rest waits");
     }
 
