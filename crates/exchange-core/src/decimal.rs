@@ -221,11 +221,21 @@ impl Decimal {
     /// that is not exact or has more digits.
     #[inline]
     pub fn scaled(&self, scale: u8) -> Option<i128> {
-        let Repr::Fixed { scale: own, negative, hi, lo } = self.0 else { return None };
+        let Repr::Fixed { scale: own, negative, hi, lo } = self.0 else { return self.long_scaled(scale) };
         let factor = 10u128.checked_pow(u32::from(scale.checked_sub(own)?))?;
         let count = (u128::from(hi) << 64 | u128::from(lo)).checked_mul(factor).filter(|count| *count <= MAX_SCALED)?;
         let count = i128::try_from(count).ok()?;
         Some(if negative { -count } else { count })
+    }
+
+    /// The same of a number with more digits than `Fixed` holds, of which some fit all the same.
+    #[cold]
+    fn long_scaled(&self, scale: u8) -> Option<i128> {
+        let Repr::Text(text) = &self.0 else { return None };
+        let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+        let missing = usize::from(scale).checked_sub(places.len())?;
+        let count: i128 = format!("{whole}{places}{}", "0".repeat(missing)).parse().ok()?;
+        (count.unsigned_abs() <= MAX_SCALED).then_some(count)
     }
 
     /// `self * other`, if both and the exact product fit 28 digits.
@@ -429,6 +439,9 @@ mod tests {
         assert_eq!(scaled("0.0000000000000000001", 18), None, "a nineteenth place");
         assert_eq!(scaled("99999999999999999999", 18), Some(99_999_999_999_999_999_999 * 10i128.pow(18)));
         assert_eq!(scaled("100000000000000000000", 18), None, "a thirty-ninth digit");
+        assert_eq!(scaled("12345678901234567890.123456789012345678", 18), Some(12_345_678_901_234_567_890_123_456_789_012_345_678), "as text, and exact");
+        assert_eq!(scaled("-0.99999999999999999999999999999999999999", 38), Some(-(10i128.pow(38) - 1)));
+        assert_eq!(scaled("123456789012345678901.123456789012345678", 18), None, "a thirty-ninth digit");
         assert_eq!(scaled("123456789012345678901234567890.5", 18), None, "not held as a number at all");
     }
 
