@@ -1,6 +1,6 @@
 //! The way into the journal, and what the next run is told of this one.
 //!
-//! A batch is appended under the lock of the pipeline that made it, so that a checkpoint of the pipeline and a position in
+//! A batch is put under the lock of the pipeline that made it, so that a checkpoint of the pipeline and a position in
 //! the journal say the same: all events of that venue up to there, and none behind.
 
 use std::collections::BTreeMap;

@@ -78,9 +78,9 @@ impl Output {
         self.journal.as_ref().and_then(Journal::trouble)
     }
 
-    /// Keeps events that left a pipeline, which is held meanwhile. Blocks as long as it takes to write to a file; for the disk waits who [sends](Output::send) it. What could not
-    /// be kept and nobody else gets is forgotten by the pipeline, so that it goes out when it comes again: then there is
-    /// nothing to hand on.
+    /// Keeps events that left a pipeline, which is held meanwhile. Blocks as long as it takes to write to a file; whoever
+    /// [sends](Output::send) the batch waits for the disk. What could not be kept and nobody else gets is forgotten by the
+    /// pipeline, so that it goes out when it comes again: then there is nothing to hand on.
     pub(crate) fn keep(&self, events: Vec<Event>, pipeline: &mut Pipeline) -> Option<Arc<Batch>> {
         let Some(journal) = &self.journal else { return Some(Arc::new(Batch::new(events))) };
         match journal.append(events) {

@@ -182,7 +182,9 @@ impl Stock {
             let known = self.places.iter().zip(spans).filter_map(|(places, span)| Some((places, span?)));
             let all = unknown.into_iter().flat_map(|span| self.places.iter().map(move |places| (places, span)));
             for (places, (from, to)) in known.chain(all) {
-                places.iter().for_each(|place| piece.spans.add(place.clone(), from, to));
+                for place in places {
+                    piece.spans.add(place.clone(), from, to);
+                }
             }
             pieces.push(piece);
             after = last;

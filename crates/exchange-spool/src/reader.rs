@@ -107,6 +107,10 @@ impl Spool {
         let attached = Arc::new(Attached { sink: sink.to_owned(), read: AtomicU64::new(at) });
         inner.cursors.insert(name.clone(), Cursor { acknowledged: at, reader: Some(attached.clone()) });
         drop(inner);
+        for cause in [Cause::Damaged, Cause::Dropped] {
+            // There from the beginning: an alert needs the zero before the first loss.
+            count_lost(sink, cause, 0, 0);
+        }
         Ok(Reader { walk: Walk::new(&self.shared, at), changed: self.shared.last.subscribe(), name, attached, cursor: Mutex::new(cursor) })
     }
 }
