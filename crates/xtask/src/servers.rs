@@ -21,7 +21,7 @@ const PACKAGES: [(&str, Brings); 7] = [
     ("python3-venv", Brings::Module("ensurepip")),
 ];
 /// Python packages in `target/python`, each with the module that it brings.
-const MODULES: [(&str, &str); 2] = [("duckdb==1.4.2", "duckdb"), ("moto[server]==5.2.5", "moto")];
+const MODULES: [(&str, &str); 3] = [("duckdb==1.4.2", "duckdb"), ("moto[server]==5.2.5", "moto"), ("polars==2.1.0", "polars")];
 /// Keeps packages from starting their services: tests start their own.
 const NO_SERVICES: &str = "/usr/sbin/policy-rc.d";
 
