@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Merge small files of a Parquet dataset's days that are over; a running collector does it by itself
     #[cfg(feature = "parquet")]
-    #[command(after_help = "Example:\n  collector compact ./data")]
+    #[command(after_help = "Examples:\n  collector compact ./data\n  collector compact 's3://my-bucket/market?region=eu-central-1'")]
     Compact(CompactArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  collector completions bash > ~/.local/share/bash-completion/completions/collector")]
@@ -325,7 +325,7 @@ pub(crate) struct VenuesArgs {
 #[cfg(feature = "parquet")]
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompactArgs {
-    /// The dataset: what stands behind `parquet:`
+    /// The dataset: what stands behind `parquet:`, a directory or `s3://BUCKET/PREFIX`
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 }

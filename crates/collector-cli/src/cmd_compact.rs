@@ -1,15 +1,17 @@
-//! `collector compact DIR`.
+//! `collector compact DIR`, `collector compact s3://BUCKET/PREFIX`.
 
 use std::io::{self, Write};
 
-use exchange_sinks::{MergeOptions, merge_parquet};
+use exchange_sinks::{MergeOptions, merge_parquet, merge_parquet_at};
 
 use crate::args::CompactArgs;
 
 /// Merges, and says what became of it.
 pub(crate) fn run(args: &CompactArgs, err: &mut impl Write) -> anyhow::Result<()> {
-    anyhow::ensure!(args.directory.is_dir(), "`{}` is no directory", args.directory.display());
-    let merged = merge_parquet(&args.directory, MergeOptions::default())?;
+    let elsewhere = args.directory.to_str().filter(|place| place.starts_with("s3://") || place.starts_with("parquet:"));
+    anyhow::ensure!(elsewhere.is_some() || args.directory.is_dir(), "`{}` is no directory", args.directory.display());
+    let options = MergeOptions::default();
+    let merged = elsewhere.map_or_else(|| merge_parquet(&args.directory, options), |place| merge_parquet_at(place, options))?;
     if merged.partitions == 0 {
         writeln!(err, "nothing to merge")?;
         return Ok(());

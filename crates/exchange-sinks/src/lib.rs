@@ -54,7 +54,7 @@ pub use file::{FileOptions, FileSink};
 pub use lines::{Lines, Rest};
 pub use null::NullSink;
 #[cfg(feature = "parquet")]
-pub use parquet::{MergeOptions, Merged, ParquetOptions, ParquetSink, merge as merge_parquet};
+pub use parquet::{MergeOptions, Merged, ParquetOptions, ParquetSink, merge as merge_parquet, merge_at as merge_parquet_at};
 pub use registry::SinkUri;
 pub use sink::{Sink, SinkFuture};
 pub use source::{Reading, Since, Source, SourceUri};

@@ -56,7 +56,11 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(sink: &str) -> Self {
         metrics::describe_counter!("collector_sink_events_total", "Events written to a sink");
-        metrics::describe_counter!("collector_sink_bytes_total", metrics::Unit::Bytes, "Event lines written to a sink, before compression");
+        metrics::describe_counter!(
+            "collector_sink_bytes_total",
+            metrics::Unit::Bytes,
+            "What was written to a sink: event lines before compression; of Parquet, by how much its files have grown"
+        );
         metrics::describe_counter!("collector_sink_errors_total", "Failed attempts to write to a sink");
         let sink: Arc<str> = sink.into();
         Self {

@@ -158,6 +158,10 @@ impl Dataset {
         }
         self.is_idle = true;
         let (every, rate) = (self.every(), self.rate());
+        if self.flushes.iter().any(|(upto, _)| self.is_safe(*upto)) {
+            // Somebody asked since it was last looked, and waits for nothing.
+            return post.commands.recv_timeout(Duration::ZERO);
+        }
         match self.partitions.iter().filter_map(|partition| partition.due(every, self.pace.every, rate)).min() {
             Some(due) => post.commands.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => post.commands.recv_timeout(SWEEP),
@@ -182,10 +186,11 @@ impl Dataset {
         for (event, place) in batch.events().iter().zip(places) {
             let Some(partition) = place.and_then(|place| self.partitions.get_mut(place)) else { continue };
             match partition.add(event, number, now) {
-                Added::Row => post.held += 1,
-                Added::Unfit(column) => {
+                Added::Row(unfit) => {
                     post.held += 1;
-                    self.counts.unfit(partition.key.table, column);
+                    for column in unfit {
+                        self.counts.unfit(partition.key.table, column);
+                    }
                 }
                 Added::Repeat => repeats += 1,
             }
@@ -287,9 +292,9 @@ impl Dataset {
         if partition.waits().is_none() {
             return Ok(());
         }
-        let Written { rows, bytes } = post.attempt(|| partition.write(owner, last, store, Instant::now()))?;
+        let Written { rows, bytes, new } = post.attempt(|| partition.write(owner, last, store, Instant::now()))?;
         post.held = post.held.saturating_sub(rows);
-        post.meter.written(rows, 0);
+        post.meter.written(rows, new);
         self.counts.files.increment(1);
         self.counts.bytes.increment(bytes as u64);
         self.note();
@@ -309,15 +314,19 @@ impl Dataset {
         }
     }
 
+    /// Whether all rows up to a batch are in files.
+    fn is_safe(&self, upto: u64) -> bool {
+        self.waits().is_none_or(|first| first > upto)
+    }
+
     fn answer(&mut self) {
-        let first = self.waits();
         for (upto, answer) in std::mem::take(&mut self.flushes) {
-            if first.is_some_and(|first| first <= upto) {
-                self.flushes.push((upto, answer));
-            } else {
+            if self.is_safe(upto) {
                 self.note();
                 // Whoever asked may have gone.
                 let _ = answer.send(());
+            } else {
+                self.flushes.push((upto, answer));
             }
         }
     }

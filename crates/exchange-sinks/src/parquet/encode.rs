@@ -23,6 +23,8 @@ const TYPE_KEY: &str = "collector.type";
 const VENUE_KEY: &str = "collector.venue";
 /// What of which journal the file covers.
 const COVERS_KEY: &str = "collector.covers";
+/// Of which other objects of its partition it was made, in an object store.
+const REPLACES_KEY: &str = "collector.replaces";
 
 /// What a file is to be.
 pub(super) struct Draft<'a> {
@@ -77,6 +79,11 @@ pub(super) fn describe<W: std::io::Write + Send>(writer: &mut SerializedFileWrit
     }
 }
 
+/// Says in a file's metadata which others it was made of, by their names.
+pub(super) fn says_it_replaces<W: std::io::Write + Send>(writer: &mut SerializedFileWriter<W>, names: &str) {
+    writer.append_key_value_metadata(KeyValue::new(REPLACES_KEY.to_owned(), names.to_owned()));
+}
+
 /// How many columns a table's files have, those inside of lists counted one by one.
 pub(super) fn leaves(table: usize) -> Result<usize> {
     let schemas = SCHEMAS.as_ref().map_err(|error| ParquetError::General(error.clone()))?;
@@ -91,8 +98,18 @@ pub(super) fn metadata(file: &impl ChunkReader) -> Result<ParquetMetaData> {
 
 /// What a file covers, as its metadata says.
 pub(super) fn covers(metadata: &ParquetMetaData) -> Option<Covers> {
+    value(metadata, COVERS_KEY)?.parse().ok()
+}
+
+/// The names of the files that a merged one was made of.
+#[cfg(feature = "s3")]
+pub(super) fn replaces(metadata: &ParquetMetaData) -> impl Iterator<Item = &str> {
+    value(metadata, REPLACES_KEY).unwrap_or_default().split_whitespace()
+}
+
+fn value<'m>(metadata: &'m ParquetMetaData, key: &str) -> Option<&'m str> {
     let pairs = metadata.file_metadata().key_value_metadata()?;
-    pairs.iter().find(|pair| pair.key == COVERS_KEY)?.value.as_deref()?.parse().ok()
+    pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
 }
 
 /// What a file's metadata says of its rows.

@@ -5,8 +5,8 @@ use exchange_core::{Body, Event};
 
 use super::rows::{Row, Rows};
 
-/// Adds an event to the rows of its table. Gives the column in which a value did not fit, if there is one.
-pub(super) fn add(event: &Event, rows: &mut Rows) -> Option<&'static str> {
+/// Adds an event to the rows of its table. Gives the columns in which a value did not fit, of which there is hardly ever one.
+pub(super) fn add(event: &Event, rows: &mut Rows) -> Vec<&'static str> {
     let mut row = rows.row();
     let instrument = &*event.instrument;
     row.time(Some(event.received));

@@ -6,11 +6,14 @@
 //! partition, so that a batch that comes again after a crash gives no row twice, whichever files had been written by then.
 
 mod compact;
+#[cfg(feature = "s3")]
+mod compact_s3;
 mod covers;
 mod dataset;
 mod encode;
 mod fill;
 mod form;
+mod merge;
 mod partition;
 mod rows;
 #[cfg(feature = "s3")]
@@ -30,8 +33,9 @@ use std::time::{Duration, SystemTime};
 use exchange_core::{Batch, Position, Time};
 
 use self::compact::Merger;
-pub use self::compact::{MergeOptions, Merged, merge};
+pub use self::compact::merge;
 use self::dataset::{Dataset, Open, Pace, Safe};
+pub use self::merge::{MergeOptions, Merged};
 use self::partition::Owner;
 pub(crate) use self::source::is_dataset;
 use self::store::{Directory, Store};
@@ -44,8 +48,12 @@ use crate::worker::{RETRY, Threaded};
 
 /// When small files are first merged: not while everything begins.
 const MERGE_FIRST: Duration = Duration::from_mins(1);
-/// And how often after that.
-const MERGE_EVERY: Duration = Duration::from_hours(1);
+/// And how often after that, in a directory and in an object store.
+const MERGE_EVERY: Duration = Duration::from_mins(10);
+#[cfg(feature = "s3")]
+const MERGE_OBJECTS_EVERY: Duration = Duration::from_hours(1);
+/// One time of so many, all days are looked at, and else the newest: in others hardly anything changes.
+const MERGE_ALL: u32 = 6;
 
 /// How the files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +64,7 @@ pub struct ParquetOptions {
     pub file_bytes: u64,
     /// The level of zstd's compression.
     pub level: i32,
-    /// Whether small files of days that are over are merged to large ones, an hour after.
+    /// Whether small files are merged to large ones, in part while their day lasts, and an hour after it.
     pub merge: bool,
     /// Whether a file is on the disk before what is in it counts as safe. Without that a crash of the collector loses
     /// nothing, one of the machine may.
@@ -107,9 +115,8 @@ impl Named {
         let every = address.take_duration("every", Duration::from_millis(100))?.unwrap_or(default.every);
         let file_bytes = address.take_bytes("size")?.unwrap_or(default.file_bytes);
         let level = level(&mut address)?.unwrap_or(default.level);
-        let switch = |text: &str| (text == "on" || text == "off").then_some(text == "on");
-        let merge = address.take("merge", "switch (`on`, `off`)", switch)?.unwrap_or(default.merge);
-        let sync = address.take("sync", "switch (`on`, `off`)", switch)?.unwrap_or(default.sync);
+        let merge = switch(&mut address, "merge")?.unwrap_or(default.merge);
+        let sync = switch(&mut address, "sync")?.unwrap_or(default.sync);
         address.end()?;
         Ok(Self::Directory(DirectoryTarget { directory: path.into(), options: ParquetOptions { every, file_bytes, level, merge, sync } }))
     }
@@ -117,6 +124,36 @@ impl Named {
 
 fn level(address: &mut Address) -> Result<Option<i32>, SinkError> {
     Ok(address.take_number("level", 1..=19)?.and_then(|level| i32::try_from(level).ok()))
+}
+
+fn switch(address: &mut Address, key: &'static str) -> Result<Option<bool>, SinkError> {
+    address.take(key, "switch (`on`, `off`)", |text| (text == "on" || text == "off").then_some(text == "on"))
+}
+
+/// Merges the small files of a dataset: as [`merge`] in a directory, and of `s3://BUCKET/PREFIX` (with the keys of the sink's
+/// address) those of days that are over. `parquet:` may stand before either.
+///
+/// # Errors
+/// As [`merge`], and [`SinkErrorKind::Config`](crate::SinkErrorKind::Config) for what is no place.
+pub fn merge_at(place: &str, options: MergeOptions) -> Result<Merged, SinkError> {
+    let place = place.strip_prefix("parquet:").unwrap_or(place);
+    if !place.starts_with("s3://") {
+        return merge(Path::new(place), options);
+    }
+    merge_bucket(place, options)
+}
+
+#[cfg(feature = "s3")]
+fn merge_bucket(place: &str, options: MergeOptions) -> Result<Merged, SinkError> {
+    compact_s3::merge(place, options)
+}
+
+#[cfg(not(feature = "s3"))]
+fn merge_bucket(place: &str, _: MergeOptions) -> Result<Merged, SinkError> {
+    match Address::parse(&format!("parquet:{place}")) {
+        Some(address) => bucket(place, address).and(Ok(Merged::default())),
+        None => Ok(Merged::default()),
+    }
 }
 
 #[cfg(feature = "s3")]
@@ -160,15 +197,17 @@ impl ParquetSink {
     pub fn open(directory: &Path, options: ParquetOptions) -> Result<Self, SinkError> {
         let name = format!("parquet:{}", directory.display());
         let store = Directory::open(directory, options.sync)?;
-        let merging = options.merge.then_some(directory);
+        let root = directory.to_owned();
+        let merging: Merging = Box::new(move |pass, open, goes_on| merge_directory(&root, pass, open, goes_on));
+        let merging = options.merge.then_some((MERGE_EVERY, merging));
         Self::start(&name, Box::new(store), options, Pace { every: options.every, asked: Duration::ZERO }, merging)
     }
 
-    fn start(name: &str, store: Box<dyn Store>, options: ParquetOptions, pace: Pace, merging: Option<&Path>) -> Result<Self, SinkError> {
+    fn start(name: &str, store: Box<dyn Store>, options: ParquetOptions, pace: Pace, merging: Option<(Duration, Merging)>) -> Result<Self, SinkError> {
         let owner = Owner { journal: chance(), level: options.level, file_bytes: usize::try_from(options.file_bytes).unwrap_or(usize::MAX) };
         let mut dataset = Dataset::new(name, store, owner, pace);
         let safe = dataset.safe.clone();
-        let merging = merging.map(|directory| merge_now_and_then(directory.to_owned(), dataset.open.clone()));
+        let merging = merging.map(|(every, merging)| merge_now_and_then(every, merging, dataset.open.clone()));
         let thread = Threaded::spawn(name, RETRY, move |post| dataset.serve(post))?;
         Ok(Self { thread, safe, _merging: merging })
     }
@@ -198,31 +237,37 @@ impl Sink for ParquetSink {
     }
 }
 
-/// Merges the small files of days that are over, in a thread of its own, until what is given is dropped.
-fn merge_now_and_then(root: PathBuf, open: Open) -> Sender<()> {
+/// A pass of merging: which it is, which partitions are written to, and whether there is time left.
+type Merging = Box<dyn FnMut(u32, &Open, &dyn Fn() -> bool) -> Result<Merged, SinkError> + Send>;
+
+/// Merges small files in a thread of its own, until what is given is dropped.
+fn merge_now_and_then(every: Duration, mut merging: Merging, open: Open) -> Sender<()> {
     let (sender, ended) = channel();
     let merge = move || {
         let mut wait = MERGE_FIRST;
-        while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            let now = SystemTime::now();
-            let merger = Merger {
-                root: &root,
-                options: MergeOptions::default(),
-                today: Time::EPOCH + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-                now,
-                is_open: &|partition| open.lock().unwrap_or_else(PoisonError::into_inner).contains(partition),
-                goes_on: &|| ended.try_recv() == Err(TryRecvError::Empty),
-            };
-            if let Err(error) = merger.run() {
+        for pass in 0.. {
+            if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            if let Err(error) = merging(pass, &open, &|| ended.try_recv() == Err(TryRecvError::Empty)) {
                 tracing::warn!(%error, "small files are not merged");
             }
-            wait = MERGE_EVERY;
+            wait = every;
         }
     };
     if let Err(error) = std::thread::Builder::new().name("merging".to_owned()).spawn(merge) {
         tracing::warn!(%error, "small files are not merged");
     }
     sender
+}
+
+fn merge_directory(root: &Path, pass: u32, open: &Open, goes_on: &dyn Fn() -> bool) -> Result<Merged, SinkError> {
+    let (options, now) = (MergeOptions::default(), SystemTime::now());
+    let today = compact::today(now);
+    let yesterday = Time::from_micros(today.micros().saturating_sub(86_400_000_000));
+    let since = (!pass.is_multiple_of(MERGE_ALL)).then(|| options.open_date(yesterday));
+    let is_open = |partition: &str| open.lock().unwrap_or_else(PoisonError::into_inner).contains(partition);
+    Merger { root, options, now, today, since, grace: compact::GRACE, is_open: &is_open, goes_on }.run()
 }
 
 /// A number that no other run has drawn.

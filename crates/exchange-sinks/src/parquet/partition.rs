@@ -108,8 +108,20 @@ impl Partition {
     /// Finds out what the files of the partition hold of the journal, and whether the newest of them can be continued.
     fn look(&mut self, owner: Owner, store: &dyn Store) -> Result<(), SinkError> {
         let own = own_prefix(owner.journal);
-        let names = store.list(&self.path)?;
-        let newest = names.iter().filter(|name| name.starts_with(&own) && name.ends_with(SUFFIX)).max();
+        let mut names = store.list(&self.path)?;
+        // Files may be merged meanwhile: what is told of must be there to the end.
+        loop {
+            self.look_at(&names, &own, owner, store)?;
+            let before = std::mem::replace(&mut names, store.list(&self.path)?);
+            if before.iter().all(|name| names.contains(name)) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look_at(&mut self, names: &[String], own: &str, owner: Owner, store: &dyn Store) -> Result<(), SinkError> {
+        self.current = None;
+        let newest = names.iter().filter(|name| name.starts_with(own) && name.ends_with(SUFFIX)).max();
         let merged = names.iter().filter(|name| name.starts_with(MERGED) && name.ends_with(SUFFIX));
         for name in merged.chain(newest) {
             let path = format!("{}/{name}", self.path);
@@ -133,17 +145,14 @@ impl Partition {
         Ok(())
     }
 
-    /// Adds an event of a batch, unless it is in a file already. Gives the column in which a value did not fit, if there is one.
+    /// Adds an event of a batch, unless it is in a file already.
     pub(super) fn add(&mut self, event: &Event, batch: u64, now: Instant) -> Added {
         self.used = now;
         if self.safe.is_some_and(|safe| batch <= safe) {
             return Added::Repeat;
         }
         self.waits.get_or_insert((batch, now));
-        match fill::add(event, &mut self.rows) {
-            None => Added::Row,
-            Some(column) => Added::Unfit(column),
-        }
+        Added::Row(fill::add(event, &mut self.rows))
     }
 
     /// The first batch of which a row is not in a file.
@@ -196,7 +205,7 @@ impl Partition {
         let content = encode::encode(&draft).map_err(|error| broken(&format!("cannot encode `{}`", store.shown(&path)), &error))?;
         let bytes = content.len();
         store.replace(&path, content)?;
-        let written = Written { rows: self.rows.count(), bytes };
+        let written = Written { rows: self.rows.count(), bytes, new: bytes.saturating_sub(before.map_or(0, |before| before.len())) };
         self.rows.clear();
         (self.waits, self.written) = (None, Some(now));
         let groups = current.groups + 1;
@@ -229,12 +238,10 @@ impl Partition {
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// It is a row.
-    Row,
-    /// It is a row, and a value of this column is null there and in the text beside it.
-    Unfit(&'static str),
+    /// It is a row, and the values of these columns are null there and in the text beside them.
+    Row(Vec<&'static str>),
     /// It is in a file already.
     Repeat,
 }
@@ -246,6 +253,8 @@ pub(super) struct Written {
     pub(super) rows: usize,
     /// The file's size.
     pub(super) bytes: usize,
+    /// By how much it has grown.
+    pub(super) new: usize,
 }
 
 /// How files end.
@@ -256,6 +265,13 @@ pub(super) const MERGED: &str = "merged-";
 /// How the names of a journal's files begin; behind it stands the number of the first batch, so that they sort.
 fn own_prefix(journal: u64) -> String {
     format!("part-{journal:016x}-")
+}
+
+/// The journal, and the number of the first batch, of a file by its name.
+pub(super) fn part_of(name: &str) -> Option<(u64, u64)> {
+    let (journal, rest) = name.strip_prefix("part-")?.split_once('-')?;
+    let first = rest.split(['-', '.']).next()?;
+    Some((u64::from_str_radix(journal, 16).ok()?, first.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -302,7 +318,7 @@ mod tests {
         let mut partition = Partition::open(key, owner, &liar, now).unwrap().unwrap();
         for (batch, events) in (1..).zip(events.chunks(10)) {
             for event in events {
-                assert_eq!(partition.add(event, batch, now), Added::Row);
+                assert_eq!(partition.add(event, batch, now), Added::Row(Vec::new()));
             }
             // The answer is lost for a first file, and for one that is written again; more comes meanwhile.
             partition.write(owner, batch, &liar, now).unwrap_err();

@@ -43,7 +43,7 @@ impl Rows {
     pub(super) fn row(&mut self) -> Row<'_> {
         let at = self.count;
         self.count += 1;
-        Row { at, cells: self.columns.iter_mut(), bytes: &mut self.bytes, unfit: None }
+        Row { at, cells: self.columns.iter_mut(), bytes: &mut self.bytes, unfit: Vec::new() }
     }
 
     /// Forgets all rows.
@@ -161,7 +161,7 @@ pub(super) struct Row<'a> {
     at: usize,
     cells: std::slice::IterMut<'a, Cells>,
     bytes: &'a mut usize,
-    unfit: Option<&'static str>,
+    unfit: Vec<&'static str>,
 }
 
 impl Row<'_> {
@@ -263,7 +263,8 @@ impl Row<'_> {
             (Values::Decimal(values), Some(scaled), _) => values.extend_from_slice(&scaled.to_be_bytes()),
             (_, None, Some(decimal)) => {
                 cells.unfit.push((at, decimal.to_string()));
-                self.unfit = Some(cells.column.name);
+                let name = cells.column.name;
+                self.unfit.push(name);
             }
             _ => {}
         }
@@ -291,7 +292,8 @@ impl Row<'_> {
                 cells.repetitions.push(0);
                 let text: Vec<String> = levels.iter().map(|level| format!("[\"{}\",\"{}\"]", level.price, level.size)).collect();
                 cells.unfit.push((at, format!("[{}]", text.join(","))));
-                self.unfit = Some(cells.column.name);
+                let name = cells.column.name;
+                self.unfit.push(name);
                 return;
             };
             prices.extend_from_slice(&price.to_be_bytes());
@@ -301,8 +303,8 @@ impl Row<'_> {
         }
     }
 
-    /// Ends the row: a column in which a value did not fit, if there is one.
-    pub(super) fn end(self) -> Option<&'static str> {
+    /// Ends the row: the columns in which a value did not fit.
+    pub(super) fn end(self) -> Vec<&'static str> {
         debug_assert_eq!(self.cells.len(), 0, "every column has its value");
         self.unfit
     }

@@ -1,12 +1,13 @@
 //! `parquet:s3://BUCKET/PREFIX`: the same files in an object store, under the same names.
 //!
 //! An object is there as a whole or not at all, so a file is written anew as it is in a directory; only less often, since each time
-//! costs money and the way there. Nothing is merged: an object store has no step that lets many objects take the place of others.
+//! costs money and the way there. Objects are merged only where that was asked for: see `compact_s3`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -17,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::dataset::Pace;
 use super::source::{self, Shelf};
 use super::store::{Store, broken};
-use super::{ParquetOptions, ParquetSink, encode, level};
+use super::{MERGE_OBJECTS_EVERY, MergeOptions, Merging, ParquetOptions, ParquetSink, level};
 use crate::address::Address;
 use crate::error::{SinkError, SinkErrorKind};
 use crate::registry::Target;
@@ -28,6 +29,8 @@ use crate::source::{Origin, Reading, Source};
 const EVERY: Duration = Duration::from_mins(1);
 /// An object that has so many bytes gets no more.
 const OBJECT_BYTES: u64 = 16 << 20;
+/// So much of an object's end is read for its metadata at first.
+const END_BYTES: u64 = 64 << 10;
 /// A request is tried again for so long; after that the sink says that it is in trouble, and goes on trying.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,8 +53,9 @@ impl Bucket {
         if access_key.is_some() != secret_file.is_some() {
             return Err(address.wrong("`access_key` and `secret_file` belong together"));
         }
+        let merge = super::switch(&mut address, "merge")?.unwrap_or(false);
         address.end()?;
-        let options = ParquetOptions { every, file_bytes, level, merge: false, sync: true };
+        let options = ParquetOptions { every, file_bytes, level, merge, sync: true };
         Ok(Self { name, container, prefix, endpoint, region, access_key, secret_file, options })
     }
 }
@@ -79,10 +83,16 @@ impl Target for Bucket {
 impl Bucket {
     fn sink(&self) -> Result<ParquetSink, SinkError> {
         let pace = Pace { every: self.options.every, asked: self.options.every };
-        ParquetSink::start(&self.name, Box::new(self.objects()?), self.options, pace, None)
+        let mut merging = None;
+        if self.options.merge {
+            let objects = self.objects()?;
+            let pass: Merging = Box::new(move |_, _, goes_on| objects.merge(MergeOptions::default(), SystemTime::now(), goes_on));
+            merging = Some((MERGE_OBJECTS_EVERY, pass));
+        }
+        ParquetSink::start(&self.name, Box::new(self.objects()?), self.options, pace, merging)
     }
 
-    fn objects(&self) -> Result<Objects, SinkError> {
+    pub(super) fn objects(&self) -> Result<Objects, SinkError> {
         // Keys, a region and whatever else the user's other programs go by.
         let mut builder =
             AmazonS3Builder::from_env().with_bucket_name(&self.container).with_retry(RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() });
@@ -110,20 +120,20 @@ impl Origin for Bucket {
 }
 
 /// Objects of a bucket. Only the sink's own thread asks for them, and waits.
-struct Objects {
-    store: AmazonS3,
-    prefix: String,
+pub(super) struct Objects {
+    pub(super) store: AmazonS3,
+    pub(super) prefix: String,
     name: String,
     /// Made by the thread that waits, since it must be dropped there as well.
     runtime: std::sync::Mutex<Option<Runtime>>,
 }
 
 impl Objects {
-    fn path(&self, path: &str) -> Path {
+    pub(super) fn path(&self, path: &str) -> Path {
         if self.prefix.is_empty() { Path::from(path) } else { Path::from(format!("{}/{path}", self.prefix)) }
     }
 
-    fn wait<T>(&self, what: &str, path: &str, future: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, SinkError> {
+    pub(super) fn wait<T>(&self, what: &str, path: &str, future: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, SinkError> {
         let mut runtime = self.runtime.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let running = match runtime.take() {
             Some(running) => running,
@@ -160,7 +170,19 @@ impl Store for Objects {
     }
 
     fn metadata(&self, path: &str) -> Result<Option<ParquetMetaData>, SinkError> {
-        Ok(self.read(path)?.and_then(|bytes| encode::metadata(&bytes).ok()))
+        let at = self.path(path);
+        let Some(size) = self.wait("read", path, self.store.head(&at))?.map(|object| object.size) else { return Ok(None) };
+        let mut reader = ParquetMetaDataReader::new();
+        let mut wanted = END_BYTES;
+        // What stands at an object's end says how much of it that is.
+        loop {
+            let end = self.wait("read", path, self.store.get_range(&at, size.saturating_sub(wanted)..size))?;
+            let Some(end) = end else { return Ok(None) };
+            match reader.try_parse_sized(&end, size) {
+                Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted => wanted = needed as u64,
+                parsed => return Ok(parsed.and_then(|()| reader.finish()).ok()),
+            }
+        }
     }
 
     fn replace(&self, path: &str, content: Vec<u8>) -> Result<(), SinkError> {
@@ -187,7 +209,11 @@ impl Shelf for Objects {
         self.list(path)
     }
 
-    /// Fetches it whole: no object is larger than the sink makes it.
+    fn metadata(&self, path: &str) -> Result<Option<ParquetMetaData>, SinkError> {
+        Store::metadata(self, path)
+    }
+
+    /// Fetches it whole: one that was merged may be 256 MiB.
     fn open(&self, path: &str) -> Result<Box<dyn FileReader>, SinkError> {
         let what = format!("cannot read `{}`", Store::shown(self, path));
         let content = self.read(path)?.ok_or_else(|| SinkError::new(SinkErrorKind::Permanent, format!("{what}: it is not there any more")))?;
@@ -200,7 +226,7 @@ impl Shelf for Objects {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::sync::Arc;
 
@@ -213,13 +239,13 @@ mod tests {
     use crate::registry::SinkUri;
 
     /// Where the tests' data goes.
-    struct Place {
+    pub(in super::super) struct Place {
         server: Server,
         secret: tempfile::NamedTempFile,
     }
 
     impl Place {
-        fn start() -> Option<Self> {
+        pub(in super::super) fn start() -> Option<Self> {
             let server = test_servers::s3("market")?;
             let secret = tempfile::NamedTempFile::new().unwrap();
             fs::write(&secret, "hunter2\n").unwrap();
@@ -231,21 +257,21 @@ mod tests {
             format!("parquet:s3://{bucket}/some/data?endpoint=http://{endpoint}&access_key=me&secret_file={secret}{more}")
         }
 
-        fn bucket(&self, bucket: &str, more: &str) -> Bucket {
+        pub(in super::super) fn bucket(&self, bucket: &str, more: &str) -> Bucket {
             Bucket::read(&format!("{bucket}/some/data"), Address::parse(&self.address(bucket, more)).unwrap()).unwrap()
         }
 
-        fn sink(&self, bucket: &str, more: &str) -> ParquetSink {
+        pub(in super::super) fn sink(&self, bucket: &str, more: &str) -> ParquetSink {
             self.bucket(bucket, more).sink().unwrap()
         }
 
         /// All rows of all objects as lines.
-        fn lines(&self) -> String {
+        pub(in super::super) fn lines(&self) -> String {
             all_lines(&self.address("market", ""))
         }
     }
 
-    fn at(ids: std::ops::Range<u64>, number: u64) -> Arc<Batch> {
+    pub(in super::super) fn at(ids: std::ops::Range<u64>, number: u64) -> Arc<Batch> {
         Arc::new(Batch::new(trades(ids, 1)).at(Position { journal: 7, number }))
     }
 

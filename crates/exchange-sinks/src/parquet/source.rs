@@ -1,6 +1,6 @@
 //! A dataset, read back: rows to event lines and those to events.
 //!
-//! Day by day, in a day type by type and venue by venue, and of those in the order in which they were written. Of a file no more
+//! Day by day, in a day type by type and venue by venue, and of those file by file as their times begin. Of a file no more
 //! is in memory than a row group. Files may be written and merged meanwhile: what is read is what was there when the reading
 //! of its partition began.
 
@@ -10,12 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::DirectoryTarget;
 use super::form::Form;
+use super::merge::begin;
 use super::partition::{SUFFIX, date, day};
 use super::store::{LOCK, broken};
+use super::{DirectoryTarget, encode};
 use crate::error::{SinkError, SinkErrorKind};
 use crate::source::background::{Background, Gone, Out};
 use crate::source::{Origin, Reading, Since, Source};
@@ -30,6 +32,9 @@ pub(super) trait Shelf {
 
     /// The names of the files in a folder.
     fn files(&self, path: &str) -> Result<Vec<String>, SinkError>;
+
+    /// A file's metadata, if it can be made out.
+    fn metadata(&self, path: &str) -> Result<Option<ParquetMetaData>, SinkError>;
 
     /// Opens a file.
     fn open(&self, path: &str) -> Result<Box<dyn FileReader>, SinkError>;
@@ -126,9 +131,12 @@ fn read_partition(shelf: &impl Shelf, path: &str, out: &mut Out) -> Result<(), S
     shelf.hold(true)?;
     let mut names = shelf.files(path)?;
     names.retain(|name| name.ends_with(SUFFIX));
-    names.sort_unstable();
-    for name in names {
-        match read_file(shelf, &format!("{path}/{name}"), out) {
+    // What cannot be made out comes last, and is told when it is read.
+    let begins = |path: &str| shelf.metadata(path).ok().flatten().and_then(|metadata| begin(&metadata)).unwrap_or(i64::MAX);
+    let mut paths: Vec<String> = names.into_iter().map(|name| format!("{path}/{name}")).collect();
+    paths.sort_by_cached_key(|path| (begins(path), path.clone()));
+    for path in paths {
+        match read_file(shelf, &path, out) {
             Err(Stop::Fault(error)) => out.give(Err(error))?,
             other => other?,
         }
@@ -241,6 +249,12 @@ impl Shelf for Folder {
 
     fn files(&self, path: &str) -> Result<Vec<String>, SinkError> {
         self.entries(path, |_| true)
+    }
+
+    fn metadata(&self, path: &str) -> Result<Option<ParquetMetaData>, SinkError> {
+        let path = self.root.join(path);
+        let file = File::open(&path).map_err(|error| SinkError::io(&format!("cannot read `{}`", path.display()), error))?;
+        Ok(encode::metadata(&file).ok())
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn FileReader>, SinkError> {

@@ -1,6 +1,7 @@
 //! What was written is what is read: by the source, as the lines of JSON that the events have, and by DuckDB.
 
 mod crash;
+mod decimals;
 mod duckdb;
 
 use std::fs::{self, File};
@@ -164,6 +165,12 @@ fn write(root: &Path, options: ParquetOptions, batches: &[Arc<Batch>]) {
     });
 }
 
+/// A pass over a dataset that somebody writes to.
+pub(super) fn merged_while_written(root: &Path, options: MergeOptions) -> Result<Merged, SinkError> {
+    let now = SystemTime::now();
+    Merger { root, options, now, today: compact::today(now), since: None, grace: Duration::ZERO, is_open: &|_| true, goes_on: &|| true }.run()
+}
+
 fn sorted(lines: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = lines.lines().collect();
     lines.sort_unstable();
@@ -257,6 +264,23 @@ fn the_position_is_that_of_the_last_batch_that_is_safe() {
         assert_eq!(sink.position(8).await.unwrap(), None, "another journal's");
         sink.close().await.unwrap();
     });
+}
+
+/// It came so soon after what it is about that nobody had looked what is due.
+#[test]
+fn a_flush_that_waits_for_nothing_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let batch = at(trades(0..10, 1), 7, 1);
+    write(directory.path(), small(), std::slice::from_ref(&batch));
+    block_on(async {
+        let mut sink = ParquetSink::open(directory.path(), small()).unwrap();
+        for _ in 0..10 {
+            sink.write(&batch).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(20), sink.flush()).await.expect("it waits for the next sweep").unwrap();
+        }
+        sink.close().await.unwrap();
+    });
+    assert_eq!(lines(directory.path()).lines().count(), 10);
 }
 
 #[test]

@@ -130,7 +130,9 @@ fn what_is_being_read_is_not_merged_away() {
         move || {
             let options = MergeOptions { quiet: Duration::ZERO, ..MergeOptions::default() };
             let today = Time::from_date(2026, 3, 5).unwrap();
-            Merger { root: &root, options, today, now: SystemTime::now(), is_open: &|_| false, goes_on: &|| true }.run().unwrap()
+            Merger { root: &root, options, today, now: SystemTime::now(), since: None, grace: Duration::ZERO, is_open: &|_| false, goes_on: &|| true }
+                .run()
+                .unwrap()
         }
     };
     block_on(async {

@@ -31,6 +31,16 @@ fn child() {
         let options = ParquetOptions { every: Duration::from_millis(20), file_bytes: 30_000, ..ParquetOptions::default() };
         let mut sink = ParquetSink::open(&root.join("data"), options).unwrap();
         let mut number = cursor(&root);
+        let data = root.join("data");
+        // What it has written becomes larger files beside it. It is stopped by the end of the process.
+        std::thread::spawn(move || {
+            loop {
+                let merged = merged_while_written(&data, MergeOptions { file_bytes: 400_000, ..MergeOptions::default() }).unwrap();
+                if merged.files_after > 0 {
+                    fs::write(data.with_file_name("merged"), "").unwrap();
+                }
+            }
+        });
         while !root.join("stop").exists() {
             for _ in 0..20 {
                 number += 1;
@@ -81,6 +91,7 @@ fn killed_at_any_moment() {
     wait_for_progress(root, &mut child, cursor(root) + 1);
     fs::write(root.join("stop"), "").unwrap();
     assert!(child.wait().unwrap().success());
+    assert!(root.join("merged").exists(), "this is about merging, too");
     let all: String = (1..=cursor(root)).map(|number| String::from_utf8(delivered(number).lines().to_vec()).unwrap()).collect();
     assert!(sorted(&lines(&root.join("data"))) == sorted(&all), "everything once");
 }
