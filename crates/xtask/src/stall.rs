@@ -26,7 +26,7 @@ const BOUND: u64 = 128 << 10;
 const RATE: &str = "50000";
 /// Updates of the simulated markets for each event of [`CHANNELS`]: of a hundred updates, forty are of books, which are not among
 /// them, and some of the others are several events.
-const UPDATES: f64 = 1.35;
+const UPDATES: f64 = 1.42;
 const CHANNELS: &str = "ticker,quote,mark,funding,open_interest,trade";
 /// Instruments of each of three markets of both venues.
 const SYMBOLS: &str = "200";
