@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use exchange_core::circuit::BackOff;
 use exchange_core::{Batch, Position};
-use exchange_sinks::{Sink, SinkError};
+use exchange_sinks::{Sink, SinkError, SinkErrorKind};
 use exchange_spool::{Backlog, Read, Reader, Spool, SpoolError};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -181,7 +181,7 @@ impl Delivery {
         };
         meters.up.set(1.0);
         let pauses = BackOff::new(RETRY.0, RETRY.1, self.seed, Instant::now().into_std());
-        let mut task = Task { delivery: self, meters, pauses, pending: None, batches: 0, events: 0, down: None, told: None };
+        let mut task = Task { delivery: self, meters, pauses, pending: None, batches: 0, events: 0, has_worked: false, down: None, told: None };
         let result = task.deliver().await;
         task.end(result).await
     }
@@ -196,6 +196,8 @@ struct Task {
     /// Batches that were read and events that were accepted and are not confirmed.
     batches: u64,
     events: usize,
+    /// Whether it has confirmed anything in this run.
+    has_worked: bool,
     /// Since when the sink is in trouble.
     down: Option<Instant>,
     /// When it was told last what waits.
@@ -297,6 +299,7 @@ impl Task {
         let Some((position, _)) = self.pending else { return Ok(Answer::Done) };
         let Answer::Done = self.ask(Call::Flush).await? else { return Ok(Answer::Late) };
         (self.pending, self.batches, self.events) = (None, 0, 0);
+        self.has_worked = true;
         self.acknowledge(position);
         Ok(Answer::Done)
     }
@@ -347,7 +350,7 @@ impl Task {
                     }
                     return Ok(answer);
                 }
-                Err(error) if !error.is_retryable() => return Err(error),
+                Err(error) if !self.may_pass(&error) => return Err(error),
                 Err(error) => {
                     let down = *self.down.get_or_insert_with(Instant::now);
                     self.meters.retries.increment(1);
@@ -363,6 +366,11 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Whether the sink is asked again. What its address says was right once: a file with a password, say, is being replaced.
+    fn may_pass(&self, error: &SinkError) -> bool {
+        error.is_retryable() || (self.has_worked && error.kind() == SinkErrorKind::Config)
     }
 
     fn tell_backlog(&mut self) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SinkErrorKind {
-    /// The address names no sink, or not one that this build has. Nothing was opened.
+    /// The address names no sink, or not one that this build has, or a file of which there is none: a person has to change something.
     Config,
     /// May pass (a full disk, one that became read-only, a broken connection): the same batch may be written again.
     Retryable,

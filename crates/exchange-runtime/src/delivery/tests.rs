@@ -295,6 +295,23 @@ async fn a_sink_that_fails_for_good_ends_alone_and_the_last_one_ends_the_run() {
 }
 
 #[tokio::test]
+async fn an_address_that_was_right_once_may_be_right_again() {
+    let place = tempfile::tempdir().unwrap();
+    let sinks = [OwnSink::default(), OwnSink::default()];
+    sinks[1].set(|desk| desk.trouble = Some(SinkErrorKind::Config));
+    let mut run = Run::start(place.path(), Options::default(), &sinks);
+    run.append(ten(1));
+    eventually("the end of one that never worked", || run.statuses[1].lock().unwrap().ended).await;
+    eventually("the first has it", || sinks[0].has() == numbers(10)).await;
+    sinks[0].set(|desk| desk.trouble = Some(SinkErrorKind::Config));
+    run.append(ten(11));
+    eventually("the trouble is told", || run.statuses[0].lock().unwrap().problem.is_some()).await;
+    sinks[0].set(|desk| desk.trouble = None);
+    eventually("the first has the rest", || sinks[0].has() == numbers(20)).await;
+    run.end(Until::Delivered).await;
+}
+
+#[tokio::test]
 async fn what_has_no_room_is_lost_from_the_oldest_on_and_told() {
     let place = tempfile::tempdir().unwrap();
     let options = Options { segment_bytes: 16 << 10, max_bytes: 64 << 10, ..Options::default() };
