@@ -38,7 +38,7 @@ impl Gaps {
             let event = line.json();
             if event["type"] == "gap" {
                 told.push(event);
-            } else if event["origin"].is_null() && event["type"] != "refill" {
+            } else if event["origin"].is_null() && event["type"] != "refill" && event["type"] != "decode_error" {
                 came.entry((place_of(&event), channel_of(&event))).or_default().push(line.received());
             }
         }
