@@ -22,7 +22,7 @@ const RATE: usize = 16 << 20;
 /// One of them has at most so much of it.
 const RATE_EACH: usize = 2 << 20;
 /// So much memory may be taken by rows.
-const NEW_BYTES: usize = 16 << 20;
+const NEW_BYTES: usize = 8 << 20;
 /// How often it is looked what is due, at least.
 const LOOK: Duration = Duration::from_millis(5);
 /// How often it is looked for partitions that are idle.

@@ -210,7 +210,7 @@ impl Redis {
 
 impl Store for Redis {
     /// A transaction is in memory three times: as events, as commands, and as what is sent.
-    const STEP_EVENTS: usize = 4096;
+    const STEP_EVENTS: usize = 2048;
 
     async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
         let number = self.with(async |server, connection| redis::cmd("GET").arg(server.position(journal)).query_async::<Option<u64>>(connection).await);
