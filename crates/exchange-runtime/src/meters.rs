@@ -52,16 +52,20 @@ impl Meters {
     /// Tells the counters how the pipeline's have grown.
     pub(crate) fn tell(&self, counts: Counts) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((meter, now), before) in self.events.iter().zip(counts.by_channel).zip(told.by_channel) {
-            if now > before {
-                meter.increment(now - before);
+        let told = &mut *told;
+        let tell = |meter: &metrics::Counter, now: u64, told: &mut u64| {
+            let new = news(now, told);
+            if new > 0 {
+                meter.increment(new);
             }
+        };
+        for ((meter, now), told) in self.events.iter().zip(counts.by_channel).zip(&mut told.by_channel) {
+            tell(meter, now, told);
         }
-        self.unchanged.increment(counts.unchanged.saturating_sub(told.unchanged));
-        self.duplicates.increment(counts.duplicates.saturating_sub(told.duplicates));
-        self.gaps.increment(counts.gaps.saturating_sub(told.gaps));
-        self.errors.increment(counts.errors.saturating_sub(told.errors));
-        *told = counts;
+        tell(&self.unchanged, counts.unchanged, &mut told.unchanged);
+        tell(&self.duplicates, counts.duplicates, &mut told.duplicates);
+        tell(&self.gaps, counts.gaps, &mut told.gaps);
+        tell(&self.errors, counts.errors, &mut told.errors);
     }
 
     /// Counts what was recovered, and the gaps that it closed or not.
@@ -75,7 +79,26 @@ impl Meters {
     }
 }
 
+/// What a count has gained since it was told. Connections may tell in another order than they counted: what was told stays told.
+fn news(now: u64, told: &mut u64) -> u64 {
+    let new = now.saturating_sub(*told);
+    *told += new;
+    new
+}
+
 /// Counts what became of gaps.
 fn refills(venue: &str, channel: &'static str, complete: bool) -> metrics::Counter {
     metrics::counter!("collector_refills_total", "venue" => venue.to_owned(), "channel" => channel, "complete" => if complete { "true" } else { "false" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::news;
+
+    #[test]
+    fn a_count_that_is_told_late_is_not_told_twice() {
+        let mut told = 0;
+        let sum: u64 = [10, 30, 20, 40].into_iter().map(|now| news(now, &mut told)).sum();
+        assert_eq!((sum, told), (40, 40));
+    }
 }
