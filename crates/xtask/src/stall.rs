@@ -41,8 +41,8 @@ const TELL: Duration = Duration::from_secs(15);
 /// What sinks have accepted, they have been asked to confirm after a while.
 const CONFIRMED: Duration = Duration::from_secs(3);
 
-/// Stalls for so many minutes (fractions allowed). All of it ends within some two and a half times as long, where there is nothing to
-/// be compiled.
+/// Stalls for so many minutes (fractions allowed). All of it ends within some three times as long and two minutes, where there is
+/// nothing to be compiled.
 pub(crate) fn run(root: &Path, minutes: &str, rate: Option<&str>) -> anyhow::Result<()> {
     let minutes: f64 = minutes.parse().context("how many minutes?")?;
     let length = Duration::from_secs_f64(minutes * 60.0);
@@ -92,7 +92,7 @@ pub(crate) fn run(root: &Path, minutes: &str, rate: Option<&str>) -> anyhow::Res
     sinks.resume();
     let began = Instant::now();
     while watch.look("draining")?.batches > 0 {
-        ensure!(began.elapsed() < length + START, "the sinks do not catch up: {} says why", watch.log.display());
+        ensure!(began.elapsed() < length * 2 + START, "the sinks do not catch up: {} says why", watch.log.display());
         std::thread::sleep(LOOK);
     }
     println!("stall: caught up within {} s, {} KiB of memory at most", began.elapsed().as_secs(), watch.most);

@@ -139,7 +139,7 @@ impl Postgres {
 }
 
 impl Store for Postgres {
-    const STEP_EVENTS: usize = 4096;
+    const STEP_EVENTS: usize = 2048;
 
     async fn position(&mut self, journal: u64) -> Result<Option<Position>, SinkError> {
         self.with(async |session| session.position(journal).await).await
