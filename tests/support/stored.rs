@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use exchange_core::Body;
 use redis::streams::StreamRangeReply;
 use test_servers::Python;
 
@@ -27,7 +28,7 @@ pub(crate) fn in_postgres(address: &str) -> Vec<String> {
         let rejected: i64 = client.query_one("SELECT count(*) FROM collector.rejected", &[]).await.unwrap().get(0);
         assert_eq!(rejected, 0);
         let mut ids = Vec::new();
-        for kind in KINDS {
+        for kind in Body::KINDS {
             let rows = client.query(&format!("SELECT replace(id::text, '-', '') FROM collector.{kind}"), &[]).await.unwrap();
             ids.extend(rows.iter().map(|row| row.get::<_, String>(0)));
         }
@@ -35,24 +36,6 @@ pub(crate) fn in_postgres(address: &str) -> Vec<String> {
     };
     block_on(ids)
 }
-
-/// The types of events, which are the tables' names.
-const KINDS: [&str; 14] = [
-    "ticker",
-    "quote",
-    "mark",
-    "funding",
-    "funding_settled",
-    "open_interest",
-    "trade",
-    "liquidation",
-    "book",
-    "candle",
-    "instrument",
-    "gap",
-    "refill",
-    "decode_error",
-];
 
 /// The events in a stream of a server, each of which is there once.
 pub(crate) fn tailed(place: &Place, address: &str) -> Events {
@@ -67,7 +50,7 @@ pub(crate) fn in_redis(address: SocketAddr) -> Events {
     let lines = async {
         let mut connection = redis::Client::open(format!("redis://{address}")).unwrap().get_multiplexed_async_connection().await.unwrap();
         let mut lines = String::new();
-        for kind in KINDS {
+        for kind in Body::KINDS {
             let stream: StreamRangeReply = redis::cmd("XRANGE").arg(format!("collector:{kind}")).arg(&["-", "+"]).query_async(&mut connection).await.unwrap();
             for entry in stream.ids {
                 lines.push_str(entry.get::<String>("line").unwrap().trim_end());

@@ -387,6 +387,24 @@ pub struct DecodeFailure {
 }
 
 impl Body {
+    /// All that [`Body::kind`] may answer.
+    pub const KINDS: [&'static str; 14] = [
+        "ticker",
+        "quote",
+        "mark",
+        "funding",
+        "funding_settled",
+        "open_interest",
+        "trade",
+        "liquidation",
+        "book",
+        "candle",
+        "instrument",
+        "gap",
+        "refill",
+        "decode_error",
+    ];
+
     /// The contract's `type`.
     pub fn kind(&self) -> &'static str {
         match self {

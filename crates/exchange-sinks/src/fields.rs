@@ -5,24 +5,6 @@ use std::borrow::Cow;
 use exchange_core::event::{BookKind, Ident, Level, Side};
 use exchange_core::{Body, Decimal, Time};
 
-/// The types of events.
-pub(crate) const TYPES: [&str; 14] = [
-    "ticker",
-    "quote",
-    "mark",
-    "funding",
-    "funding_settled",
-    "open_interest",
-    "trade",
-    "liquidation",
-    "book",
-    "candle",
-    "instrument",
-    "gap",
-    "refill",
-    "decode_error",
-];
-
 /// A field's value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'a> {

@@ -1,9 +1,9 @@
 //! The tables, made and changed in numbered steps, by one collector at a time.
 
+use exchange_core::Body;
 use tokio_postgres::Client;
 
 use super::fault::Fault;
-use crate::fields::TYPES;
 
 /// All steps. One that was released is never changed: what shall be otherwise is another step.
 const STEPS: [&str; 1] = [include_str!("migrations/1.sql")];
@@ -60,7 +60,7 @@ async fn timescale(client: &Client) -> Result<Option<String>, Fault> {
 
 /// A default partition for each table, for facts of days that have none; or TimescaleDB's chunks.
 async fn divide(client: &Client, timescale: Option<&str>) -> Result<(), Fault> {
-    for table in TYPES {
+    for table in Body::KINDS {
         let text = if let Some(schema) = timescale {
             format!("SELECT \"{schema}\".create_hypertable('\"{table}\"', 'at', chunk_time_interval => INTERVAL '1 day')")
         } else {

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange_core::{Batch, Position};
+use exchange_core::{Batch, Body, Position};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, ServerErrorKind,
@@ -34,7 +34,6 @@ pub(crate) use self::source::origin;
 use crate::address::Address;
 use crate::buffered::{Buffered, Store, within};
 use crate::error::{SinkError, SinkErrorKind};
-use crate::fields::TYPES;
 use crate::place::Place;
 use crate::registry::Target;
 use crate::sink::Sink;
@@ -137,12 +136,12 @@ impl Server {
         // Alone, so that who is not let in is told so once.
         redis::cmd("PING").exec_async(&mut connection).await.map_err(told)?;
         let mut types = redis::pipe();
-        for kind in TYPES {
+        for kind in Body::KINDS {
             types.cmd("TYPE").arg(self.stream(kind));
         }
         let types: Vec<String> = types.query_async(&mut connection).await.map_err(told)?;
         // In a transaction it would be too late: Redis carries out the rest of one.
-        if let Some((kind, there)) = TYPES.iter().zip(types).find(|(_, there)| !matches!(there.as_str(), "none" | "stream")) {
+        if let Some((kind, there)) = Body::KINDS.iter().zip(types).find(|(_, there)| !matches!(there.as_str(), "none" | "stream")) {
             let what = format!("{}: the key `{}` is a {there} and no stream: remove it, or take another `prefix=`", self.shown, self.stream(kind));
             return Err(SinkError::new(refused(worked_before), what));
         }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exchange_core::Batch;
+use exchange_core::{Batch, Body};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
@@ -17,7 +17,6 @@ use super::Server;
 use crate::address::Address;
 use crate::buffered::within;
 use crate::error::{SinkError, SinkErrorKind};
-use crate::fields::TYPES;
 use crate::sink::SinkFuture;
 use crate::source::messages::{Messages, SKEW_MICROS};
 use crate::source::{Origin, Reading, Since, Source};
@@ -170,7 +169,7 @@ impl RedisSource {
 
 /// Where to begin in each stream, and where to end.
 async fn begin(server: &Server, reading: Reading, connection: &mut MultiplexedConnection) -> Result<Vec<Stream>, RedisError> {
-    let keys = TYPES.map(|kind| server.stream(kind));
+    let keys = Body::KINDS.map(|kind| server.stream(kind));
     let mut newest = redis::pipe();
     for key in &keys {
         newest.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1);

@@ -30,7 +30,7 @@ fn push(input: &Input<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
             each(push.data, input.market, out, |record, out| trade(record, input.market, out));
             out.stamp(push.time.0);
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{topic}` is no topic that is known"))),
+        _ => return Err(DecodeError::unknown("topic", topic)),
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ fn reply(endpoint: &str, input: &Input<'_>, out: &mut Out<'_>) -> Result<(), Dec
             each(reply.data, market, out, |record, out| trade(record, market, out));
             reply.time
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{endpoint}` is no endpoint that is known"))),
+        _ => return Err(DecodeError::unknown("endpoint", endpoint)),
     };
     out.stamp(time.0);
     Ok(())
@@ -118,7 +118,7 @@ fn answer(frame: Reader<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
             let reason = msg.map_or_else(|| "refused without a reason".to_owned(), Into::into);
             out.control(Control::Rejected { id, topic: arg.map(Into::into), reason });
         }
-        _ => return Err(DecodeError::malformed(format_args!("`{op}` is no answer that is known"))),
+        _ => return Err(DecodeError::unknown("answer", op)),
     }
     Ok(())
 }
